@@ -1,0 +1,121 @@
+"""Every unary call once, for both clients: which method, how to ask, how to read the answer."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, ParamSpec, Protocol, TypeVar
+
+import grpc
+
+from penchant import requests, responses
+from penchant.stubs import Stubs
+
+Asked = ParamSpec("Asked")
+Q = TypeVar("Q")
+R = TypeVar("R")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Asked, Q, R, V]):
+    """A unary call.
+
+    Attributes:
+        method: finds the method among the stubs.
+        build: makes the request of the caller's arguments.
+        render: makes the caller's value of the response.
+    """
+
+    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Q, R]]
+    build: Callable[Asked, Q]
+    render: Callable[[R], V]
+
+
+class PagedRequest(Protocol):
+    """A request that takes up where the page before ended."""
+
+    page_token: str
+
+
+class PagedResponse(Protocol):
+    """A response that may say where the next page begins."""
+
+    @property
+    def next_page_token(self) -> str:
+        """Empty on the last page."""
+
+
+PagedQ = TypeVar("PagedQ", bound=PagedRequest)
+PagedR = TypeVar("PagedR", bound=PagedResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[Asked, PagedQ, PagedR, V]):
+    """A list call that is repeated until its last page; `render` gives one page's values."""
+
+    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[PagedQ, PagedR]]
+    build: Callable[Asked, PagedQ]
+    render: Callable[[PagedR], Iterable[V]]
+
+
+RECOMMEND = Call(
+    lambda stubs: stubs.recommendation.Recommend, requests.recommend, responses.recommend
+)
+RECOMMEND_PAGES = Pages(
+    lambda stubs: stubs.recommendation.Recommend,
+    requests.recommend,
+    lambda page: map(responses.recommendation, page.items),
+)
+BATCH_RECOMMEND = Call(
+    lambda stubs: stubs.recommendation.BatchRecommend,
+    requests.batch_recommend,
+    responses.batch_recommend,
+)
+SIMILAR_ENTITIES = Call(
+    lambda stubs: stubs.recommendation.SimilarEntities,
+    requests.similar_entities,
+    responses.similar_entities,
+)
+SIMILAR_USERS = Call(
+    lambda stubs: stubs.recommendation.SimilarUsers,
+    requests.similar_users,
+    responses.scored_users,
+)
+RECOMMEND_USERS = Call(
+    lambda stubs: stubs.recommendation.RecommendUsers,
+    requests.recommend_users,
+    responses.scored_users,
+)
+TRENDING = Call(lambda stubs: stubs.recommendation.Trending, requests.trending, responses.trending)
+RERANK = Call(lambda stubs: stubs.recommendation.Rerank, requests.rerank, responses.rerank)
+
+UPSERT_ENTITY = Call(
+    lambda stubs: stubs.entity.UpsertEntity, requests.upsert_entity, responses.upserted
+)
+GET_ENTITY = Call(
+    lambda stubs: stubs.entity.GetEntity,
+    requests.get_entity,
+    lambda answer: responses.entity(answer.entity),
+)
+LIST_ENTITIES = Pages(
+    lambda stubs: stubs.entity.ListEntities,
+    requests.list_entities,
+    lambda page: map(responses.entity, page.entities),
+)
+DELETE_ENTITY = Call(
+    lambda stubs: stubs.entity.DeleteEntity, requests.delete_entity, responses.nothing
+)
+
+INGEST = Call(lambda stubs: stubs.interaction.IngestInteraction, requests.ingest, responses.ack)
+LIST_INTERACTIONS = Pages(
+    lambda stubs: stubs.interaction.ListInteractions,
+    requests.list_interactions,
+    lambda page: map(responses.interaction, page.interactions),
+)
+DELETE_INTERACTIONS = Call(
+    lambda stubs: stubs.interaction.DeleteInteractions,
+    requests.delete_interactions,
+    responses.deleted,
+)
+MERGE_USERS = Call(
+    lambda stubs: stubs.interaction.MergeUsers, requests.merge_users, responses.merged
+)

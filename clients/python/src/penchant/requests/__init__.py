@@ -1,0 +1,48 @@
+"""Request messages from plain values: the arguments of the clients' calls.
+
+What is left out takes the service's default, as `protos/penchant/v1` says for each field.
+"""
+
+from penchant.requests.entities import (
+    delete_entity,
+    get_entity,
+    list_entities,
+    upsert_draft,
+    upsert_entity,
+)
+from penchant.requests.interactions import (
+    delete_interactions,
+    ingest,
+    interaction,
+    list_interactions,
+    merge_users,
+)
+from penchant.requests.recommendations import (
+    batch_recommend,
+    recommend,
+    recommend_users,
+    rerank,
+    similar_entities,
+    similar_users,
+    trending,
+)
+
+__all__ = [
+    "batch_recommend",
+    "delete_entity",
+    "delete_interactions",
+    "get_entity",
+    "ingest",
+    "interaction",
+    "list_entities",
+    "list_interactions",
+    "merge_users",
+    "recommend",
+    "recommend_users",
+    "rerank",
+    "similar_entities",
+    "similar_users",
+    "trending",
+    "upsert_draft",
+    "upsert_entity",
+]

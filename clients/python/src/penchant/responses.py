@@ -1,0 +1,247 @@
+"""Plain values from response messages."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from penchant import errors, values
+from penchant.v1 import common_pb2 as common
+from penchant.v1 import entity_pb2 as entities
+from penchant.v1 import interaction_pb2 as interactions
+from penchant.v1 import recommendation_pb2 as recommendations
+
+# a Struct holds every number as a double, which is exact for whole numbers below this
+_EXACT = 2.0**53
+
+
+def json_object(message: Struct) -> values.JsonObject:
+    """A Struct as a dict; whole numbers come back as int."""
+    return {key: _json_value(value) for key, value in message.fields.items()}
+
+
+def _json_value(value: Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if abs(number) < _EXACT and number.is_integer() else number
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return json_object(value.struct_value)
+        case "list_value":
+            return [_json_value(item) for item in value.list_value.values]
+        case _:
+            return None
+
+
+def _ref(message: common.EntityRef) -> values.EntityRef:
+    return values.EntityRef(message.entity_type, message.entity_id)
+
+
+def _instant(message: Message, field: str) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    value: Timestamp = getattr(message, field)
+    return value.ToDatetime(tzinfo=UTC)
+
+
+def _row_error(message: common.RowError, offset: int = 0) -> values.RowError:
+    return values.RowError(
+        index=message.index + offset,
+        code=errors.status_code(message.code),
+        reason=message.reason,
+        field=message.field,
+        message=message.message,
+    )
+
+
+def recommendation(message: recommendations.RecommendedEntity) -> values.Recommendation:
+    """One item of an answer."""
+    return values.Recommendation(
+        entity=_ref(message.entity),
+        score=message.score,
+        reasons=tuple(
+            values.Reason(reason.source, tuple(map(_ref, reason.because_of)), reason.share)
+            for reason in message.reasons
+        ),
+        attributes=json_object(message.attributes),
+        source_scores=tuple(
+            values.SourceScore(score.source, score.raw, score.normalized, score.weight)
+            for score in message.source_scores
+        ),
+    )
+
+
+def _items(
+    messages: Iterable[recommendations.RecommendedEntity],
+) -> tuple[values.Recommendation, ...]:
+    return tuple(map(recommendation, messages))
+
+
+def recommend(message: recommendations.RecommendResponse) -> values.Recommendations:
+    """The answer of Recommend."""
+    explanation = None
+    if message.HasField("explanation"):
+        explanation = values.Explanation(
+            phase=message.explanation.phase,
+            interaction_count=message.explanation.interaction_count,
+            candidate_counts=dict(message.explanation.candidate_counts),
+            cached=message.explanation.cached,
+        )
+    return values.Recommendations(
+        items=_items(message.items),
+        recommendation_id=message.recommendation_id,
+        model_versions=tuple(message.model_versions),
+        degraded=tuple(message.degraded),
+        next_page_token=message.next_page_token,
+        freshness_token=message.freshness_token,
+        explanation=explanation,
+    )
+
+
+def batch_recommend(
+    message: recommendations.BatchRecommendResponse,
+) -> list[values.Recommendations | errors.PenchantError]:
+    """The answers in the order of the requests; a failed one is the error, not raised."""
+    return [
+        errors.from_row_error(result.error)
+        if result.WhichOneof("result") == "error"
+        else recommend(result.response)
+        for result in message.results
+    ]
+
+
+def similar_entities(message: recommendations.SimilarEntitiesResponse) -> values.Recommendations:
+    """The answer of SimilarEntities."""
+    return values.Recommendations(
+        items=_items(message.items),
+        recommendation_id=message.recommendation_id,
+        next_page_token=message.next_page_token,
+    )
+
+
+def scored_users(
+    message: recommendations.SimilarUsersResponse | recommendations.RecommendUsersResponse,
+) -> values.ScoredUsers:
+    """The answer of SimilarUsers and RecommendUsers."""
+    return values.ScoredUsers(
+        users=tuple(
+            values.ScoredUser(user.user_id, user.score, user.interaction_count)
+            for user in message.users
+        ),
+        next_page_token=message.next_page_token,
+    )
+
+
+def trending(message: recommendations.TrendingResponse) -> values.TrendingEntities:
+    """The answer of Trending."""
+    return values.TrendingEntities(
+        items=_items(message.items),
+        window_start=_instant(message, "window_start"),
+        window_end=_instant(message, "window_end"),
+        next_page_token=message.next_page_token,
+    )
+
+
+def rerank(message: recommendations.RerankResponse) -> values.Reranked:
+    """The answer of Rerank."""
+    return values.Reranked(
+        items=_items(message.items),
+        missing=tuple(map(_ref, message.missing)),
+        recommendation_id=message.recommendation_id,
+    )
+
+
+def entity(message: entities.Entity) -> values.Entity:
+    """An entity as stored."""
+    return values.Entity(
+        entity=_ref(message.entity),
+        attributes=json_object(message.attributes),
+        feature_vector=tuple(message.feature_vector),
+        hidden=message.hidden,
+        available_from=_instant(message, "available_from"),
+        available_until=_instant(message, "available_until"),
+        created_at=_instant(message, "created_at"),
+        updated_at=_instant(message, "updated_at"),
+        stub=message.stub,
+    )
+
+
+def upserted(message: entities.UpsertEntityResponse) -> values.Upserted:
+    """The answer of UpsertEntity."""
+    return values.Upserted(entity(message.entity), message.created)
+
+
+def batch_upserted(
+    message: entities.BatchUpsertEntitiesResponse, offset: int
+) -> values.BatchUpserted:
+    """The answer of BatchUpsertEntities for the rows from `offset` on."""
+    return values.BatchUpserted(
+        message.upserted_count, tuple(_row_error(error, offset) for error in message.errors)
+    )
+
+
+def joined(parts: Sequence[values.BatchUpserted]) -> values.BatchUpserted:
+    """Several answers as one."""
+    return values.BatchUpserted(
+        upserted_count=sum(part.upserted_count for part in parts),
+        errors=tuple(error for part in parts for error in part.errors),
+    )
+
+
+def interaction(message: interactions.Interaction) -> values.Interaction:
+    """An interaction as stored."""
+    return values.Interaction(
+        user_id=message.user_id or None,
+        entity_type=message.entity.entity_type,
+        entity_id=message.entity.entity_id,
+        interaction_type=message.interaction_type,
+        session_id=message.session_id or None,
+        interaction_id=message.interaction_id,
+        weight=message.weight if message.HasField("weight") else None,
+        metadata=json_object(message.metadata),
+        timestamp=_instant(message, "timestamp"),
+        recommendation_id=message.recommendation_id,
+        position=message.position if message.HasField("position") else None,
+        received_at=_instant(message, "received_at"),
+    )
+
+
+def ack(message: interactions.IngestInteractionResponse) -> values.Ack:
+    """The answer of IngestInteraction."""
+    return values.Ack(
+        interaction_id=message.ack.interaction_id,
+        received_at=_instant(message.ack, "received_at"),
+        freshness_token=message.ack.freshness_token,
+    )
+
+
+def batch_ack(message: interactions.IngestInteractionsResponse) -> values.BatchAck:
+    """The answer to one batch of a stream."""
+    return values.BatchAck(
+        sequence=message.sequence,
+        stored_count=message.stored_count,
+        duplicate_count=message.duplicate_count,
+        errors=tuple(map(_row_error, message.errors)),
+        freshness_token=message.freshness_token,
+    )
+
+
+def deleted(message: interactions.DeleteInteractionsResponse) -> values.Changed:
+    """The answer of DeleteInteractions."""
+    return values.Changed(message.deleted_count, message.freshness_token)
+
+
+def merged(message: interactions.MergeUsersResponse) -> values.Changed:
+    """The answer of MergeUsers."""
+    return values.Changed(message.moved_count, message.freshness_token)
+
+
+def nothing(_: Message) -> None:
+    """The answer of calls that have none."""

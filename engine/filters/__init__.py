@@ -1,0 +1,1 @@
+"""AIP-160 filters: text to syntax tree to jsonpath predicate."""

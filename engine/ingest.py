@@ -1,0 +1,250 @@
+"""Interactions in and out: drafts are checked, completed and stored once."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+
+import msgpack
+
+from engine.catalogue import check_key, encode_json
+from engine.drafts import InteractionDraft
+from engine.freshness import encode_freshness
+from engine.identifiers import check_id, check_timestamp, check_weight
+from engine.tenants import TenantDirectory
+from storage.exceptions import AlreadyExists, InvalidArgument, NotFound, PenchantError
+from storage.interactions import IngestOutcome, InteractionRow, InteractionStore
+from storage.tenants import Tenant
+
+SESSION_PREFIX = "session:"
+MAX_BATCH = 10_000
+_INLINE_ROWS = 200  # beyond, checking would hold the event loop for over 5 ms
+_NEWEST = (datetime(9999, 12, 31, tzinfo=UTC), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """An interaction is committed."""
+
+    interaction_id: str
+    received_at: datetime
+    freshness_token: str
+    duplicate: bool
+
+
+def subject(user_id: str, session_id: str, *, required: bool = True) -> str:
+    """The stored user id of a user or an anonymous session; "" for neither where that is allowed.
+
+    Raises:
+        InvalidArgument: both or (where required) neither are given, or the id is malformed.
+    """
+    if user_id and session_id:
+        raise InvalidArgument.field("session_id", "excludes user_id: give one of them")
+    if session_id:
+        check_id(session_id, "session_id")
+        return check_id(SESSION_PREFIX + session_id, "session_id")
+    if user_id:
+        if user_id.startswith(SESSION_PREFIX):
+            raise InvalidArgument.field(
+                "user_id", f"must not begin with {SESSION_PREFIX!r}; use session_id"
+            )
+        return check_id(user_id, "user_id")
+    if required:
+        raise InvalidArgument.field("user_id", "is required, or session_id")
+    return ""
+
+
+def _micros(value: datetime) -> int:
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _payload_hash(draft: InteractionDraft, metadata: str | None) -> bytes:
+    parts = (
+        draft.user_id, draft.entity_type, draft.entity_id, draft.interaction_type, draft.weight,
+        metadata, None if draft.timestamp is None else _micros(draft.timestamp),
+        draft.recommendation_id, draft.position,
+    )  # fmt: skip
+    return blake2b(msgpack.packb(parts), digest_size=16).digest()
+
+
+def _check(tenant: Tenant, draft: InteractionDraft, now: datetime) -> InteractionRow:
+    if draft.interaction_id:
+        check_id(draft.interaction_id, "interaction.interaction_id")
+    check_key(draft.entity_type, draft.entity_id, "interaction.entity")
+    check_id(draft.interaction_type, "interaction.interaction_type")
+    kind = tenant.interaction_types.get(draft.interaction_type)
+    if kind is None:
+        known = ", ".join(sorted(tenant.interaction_types)) or "none"
+        raise InvalidArgument.field(
+            "interaction.interaction_type",
+            f"the tenant has no type {draft.interaction_type!r}; it has: {known}",
+            reason="UNKNOWN_INTERACTION_TYPE",
+        )
+    weight = (
+        kind.weight if draft.weight is None else check_weight(draft.weight, "interaction.weight")
+    )
+    timestamp = now
+    if draft.timestamp is not None:
+        timestamp = check_timestamp(draft.timestamp, now, "interaction.timestamp")
+    if draft.recommendation_id:
+        check_id(draft.recommendation_id, "interaction.recommendation_id")
+    if draft.position is not None and draft.position < 0:
+        raise InvalidArgument.field("interaction.position", "must not be negative")
+    metadata = encode_json(draft.metadata, "interaction.metadata") if draft.metadata else None
+    return InteractionRow(
+        interaction_id=draft.interaction_id or str(uuid.uuid4()),
+        user_id=draft.user_id,
+        entity_type=draft.entity_type,
+        entity_id=draft.entity_id,
+        interaction_type=draft.interaction_type,
+        weight=weight,
+        timestamp=timestamp,
+        metadata=metadata,
+        recommendation_id=draft.recommendation_id or None,
+        position=draft.position,
+        payload_hash=_payload_hash(draft, metadata),
+        touches_profile=weight != 0 or kind.marks_seen,
+    )
+
+
+def _refusal(row: InteractionRow, outcome: IngestOutcome) -> PenchantError:
+    if outcome.status == "unknown_entity":
+        return NotFound(
+            f"There is no entity {row.entity_id!r} of type {row.entity_type!r}, and the tenant refuses unknown ones.",
+            reason="ENTITY_NOT_FOUND",
+            metadata={"entity_type": row.entity_type, "entity_id": row.entity_id},
+        )
+    return AlreadyExists(
+        f"The interaction id {row.interaction_id!r} is stored with other content.",
+        reason="INTERACTION_ID_REUSED",
+        metadata={"interaction_id": row.interaction_id},
+    )
+
+
+class InteractionLog:
+    """A tenant's interactions."""
+
+    def __init__(self, tenants: TenantDirectory, interactions: InteractionStore) -> None:
+        self._tenants = tenants
+        self._interactions = interactions
+
+    async def ingest(
+        self, tenant: Tenant, drafts: Sequence[InteractionDraft | PenchantError]
+    ) -> list[Ack | PenchantError]:
+        """Stores a batch in one transaction; what is wrong with one row is that row's result.
+
+        A row that is an error already (it did not parse) stays one.
+        """
+        return await self._tenants.run(tenant, lambda t: self._ingest(t, drafts))
+
+    async def _ingest(
+        self, tenant: Tenant, drafts: Sequence[InteractionDraft | PenchantError]
+    ) -> list[Ack | PenchantError]:
+        now = datetime.now(UTC)
+        checked = (
+            _check_all(tenant, drafts, now)
+            if len(drafts) <= _INLINE_ROWS
+            else await asyncio.to_thread(_check_all, tenant, drafts, now)
+        )
+        rows = [row for row in checked if isinstance(row, InteractionRow)]
+        outcomes = iter(await self._interactions.ingest(tenant, rows) if rows else ())
+        return [
+            row if isinstance(row, PenchantError) else _ack(tenant, row, next(outcomes))
+            for row in checked
+        ]
+
+    async def page(
+        self,
+        tenant: Tenant,
+        *,
+        user_id: str = "",
+        entity: tuple[str, str] | None = None,
+        interaction_type: str,
+        before: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[InteractionRow]:
+        """Interactions of a stored user id or an entity, newest first, before a position."""
+        kind = check_id(interaction_type, "interaction_type") if interaction_type else None
+        start = before or _NEWEST
+        if entity is not None:
+            key = check_key(*entity)
+            return await self._tenants.run(
+                tenant,
+                lambda t: self._interactions.page_by_entity(
+                    t, key, interaction_type=kind, before=start, limit=limit
+                ),
+            )
+        return await self._tenants.run(
+            tenant,
+            lambda t: self._interactions.page_by_user(
+                t, user_id, interaction_type=kind, before=start, limit=limit
+            ),
+        )
+
+    async def delete(
+        self,
+        tenant: Tenant,
+        *,
+        user_id: str,
+        entity: tuple[str, str] | None,
+        interaction_ids: Sequence[str],
+        before: datetime | None,
+    ) -> tuple[int, str]:
+        """Removes what satisfies every given condition; returns how many and the freshness token."""
+        if not (user_id or entity or interaction_ids):
+            raise InvalidArgument.field(
+                "user_id", "is required, or session_id, entity or interaction_ids"
+            )
+        if len(interaction_ids) > 1000:
+            raise InvalidArgument.field("interaction_ids", "has more than 1000 entries")
+        for index, interaction_id in enumerate(interaction_ids):
+            check_id(interaction_id, f"interaction_ids[{index}]")
+        key = check_key(*entity) if entity else None
+        count, transaction_id = await self._tenants.run(
+            tenant,
+            lambda t: self._interactions.delete(
+                t,
+                user_id=user_id or None,
+                entity=key,
+                interaction_ids=list(interaction_ids) or None,
+                before=before,
+            ),
+        )
+        return count, encode_freshness(tenant, transaction_id)
+
+    async def merge(self, tenant: Tenant, source: str, target: str) -> tuple[int, str]:
+        """Moves a stored user id's interactions to another; returns how many and the freshness token."""
+        if source == target:
+            raise InvalidArgument.field("target_user_id", "is the source itself")
+        count, transaction_id = await self._tenants.run(
+            tenant, lambda t: self._interactions.merge(t, source, target)
+        )
+        return count, encode_freshness(tenant, transaction_id)
+
+
+def _check_all(
+    tenant: Tenant, drafts: Sequence[InteractionDraft | PenchantError], now: datetime
+) -> list[InteractionRow | PenchantError]:
+    checked: list[InteractionRow | PenchantError] = []
+    for draft in drafts:
+        if isinstance(draft, PenchantError):
+            checked.append(draft)
+            continue
+        try:
+            checked.append(_check(tenant, draft, now))
+        except InvalidArgument as error:
+            checked.append(error)
+    return checked
+
+
+def _ack(tenant: Tenant, row: InteractionRow, outcome: IngestOutcome) -> Ack | PenchantError:
+    if outcome.status in ("conflict", "unknown_entity") or outcome.received_at is None:
+        return _refusal(row, outcome)
+    return Ack(
+        row.interaction_id,
+        outcome.received_at,
+        encode_freshness(tenant, outcome.transaction_id),
+        outcome.status == "duplicate",
+    )

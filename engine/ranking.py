@@ -1,0 +1,166 @@
+"""From what the sources offer to an ordered list with reasons."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.answers import Item, Reason, SourceScore
+from engine.blend import blend
+from engine.diversity import mmr
+from engine.sources import BY_NAME, ITEM_TO_ITEM, Inputs
+from storage.vector_store import Candidate
+
+MAX_BECAUSE = 3
+_MMR_DEPTH = 5  # pages that diversity looks ahead
+
+
+def source_weights(inputs: Inputs, overrides: Mapping[str, float]) -> dict[str, float]:
+    """The weight of each source for a user's phase, with the tenant's own where it has any."""
+    return {
+        name: overrides.get(name, source.weights[inputs.phase]) for name, source in BY_NAME.items()
+    }
+
+
+def rank(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: Mapping[str, float],
+    *,
+    boost_factors: Sequence[float] = (),
+    min_score: float | None = None,
+    diversity: float = 0.0,
+    page_size: int,
+    explain: bool = False,
+) -> list[Item]:
+    """Blends, boosts, cuts, orders and diversifies; ties go by entity number.
+
+    Args:
+        candidates: each with at least one source, or none for a list that the caller gave.
+        weights: by source name.
+        boost_factors: multiply the scores of candidates whose boosts match.
+        min_score: lower scores are dropped, after boosts.
+        diversity: the trade-off of MMR, 0 to 1.
+        page_size: how far reasons by cosine and diversity look.
+    """
+    if not candidates:
+        return []
+    names = sorted({source for c in candidates for source in c.sources})
+    number = {name: place for place, name in enumerate(names)}
+    items = np.repeat(np.arange(len(candidates)), [len(c.sources) for c in candidates])
+    sources = np.array([number[s] for c in candidates for s in c.sources], np.intp)
+    raws = np.array([r for c in candidates for r in c.raws], np.float64)
+    by_source = np.array([weights.get(name, 0.0) for name in names], np.float64)
+    blended = blend(items, sources, raws, by_source, n_items=len(candidates))
+    scores = blended.totals.copy()
+    for place, factor in enumerate(boost_factors):
+        scores[[bool(c.boosts[place]) for c in candidates]] *= factor
+    order = np.argsort(-scores, kind="stable")
+    if min_score is not None:
+        order = order[scores[order] >= min_score]
+    if diversity > 0 and len(order) > 1:
+        depth = min(len(order), page_size * _MMR_DEPTH)
+        head = order[:depth]
+        vectors = unit_rows([candidates[i].vector for i in head])
+        top = scores[head] / max(float(scores[head].max()), 1e-12)
+        picked = mmr(top.astype(np.float32), vectors, depth, diversity)
+        order = np.concatenate([head[picked], order[depth:]])
+    present = float(by_source.sum()) or 1.0
+    causes = _Causes(candidates, names, inputs)
+    return [
+        Item(
+            entity_no=candidates[i].entity_no,
+            entity_type=candidates[i].entity_type,
+            entity_id=candidates[i].entity_id,
+            score=float(scores[i]),
+            reasons=_reasons(i, names, blended.shares[i], causes),
+            attributes=candidates[i].attributes,
+            source_scores=_details(
+                candidates[i], weights, blended.totals[i], blended.shares[i], number, present
+            )
+            if explain
+            else (),
+        )
+        for i in order.tolist()
+    ]
+
+
+class _Causes:
+    """Which anchors led a source to a candidate: by cosine, or as the source's statement says."""
+
+    def __init__(
+        self, candidates: Sequence[Candidate], names: Sequence[str], inputs: Inputs
+    ) -> None:
+        self._candidates = candidates
+        self._names = {a.entity_no: (a.entity_type, a.entity_id) for a in inputs.anchors}
+        self._best: dict[str, tuple[NDArray[np.float32], list[tuple[str, str]]]] = {}
+        vectors: NDArray[np.float32] | None = None
+        for name in names:
+            chooses = BY_NAME[name].reasons
+            anchors = [
+                a
+                for a in inputs.anchors
+                if chooses is not None and chooses(a) and a.vector is not None
+            ]
+            if anchors:
+                if vectors is None:
+                    vectors = unit_rows([c.vector for c in candidates])
+                cosines = vectors @ unit_rows([a.vector for a in anchors]).T
+                self._best[name] = cosines, [(a.entity_type, a.entity_id) for a in anchors]
+
+    def of(self, place: int, source: str) -> tuple[tuple[str, str], ...]:
+        if source in self._best:
+            cosines, keys = self._best[source]
+            row = cosines[place]
+            best = np.argsort(-row, kind="stable")[:MAX_BECAUSE].tolist()
+            return tuple(keys[i] for i in best if row[i] > 0)
+        if BY_NAME[source].reasons is not None:
+            return ()
+        because = self._candidates[place].because if source == ITEM_TO_ITEM.name else ()
+        return tuple(self._names[number] for number in because if number in self._names)
+
+
+def _reasons(
+    place: int, names: Sequence[str], shares: NDArray[np.float64], causes: _Causes
+) -> tuple[Reason, ...]:
+    by_share = np.argsort(-shares, kind="stable").tolist()
+    return tuple(
+        Reason(names[i], float(shares[i]), causes.of(place, names[i]))
+        for i in by_share
+        if shares[i] > 0
+    )
+
+
+def _details(
+    candidate: Candidate,
+    weights: Mapping[str, float],
+    total: float,
+    shares: NDArray[np.float64],
+    number: Mapping[str, int],
+    present: float,
+) -> tuple[SourceScore, ...]:
+    details = []
+    for source, raw in zip(candidate.sources, candidate.raws, strict=True):
+        weight = weights.get(source, 0.0) / present
+        part = float(total * shares[number[source]])
+        details.append(SourceScore(source, float(raw), part / weight if weight else 0.0, weight))
+    return tuple(sorted(details, key=lambda d: (-d.normalized * d.weight, d.source)))
+
+
+def unit(vector: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A vector (d,) brought to length one, float32; a zero vector stays zero."""
+    wide = vector.astype(np.float32)
+    norm = float(np.linalg.norm(wide))
+    return wide / np.float32(norm) if norm > 0 else wide
+
+
+def unit_rows(vectors: Sequence[NDArray[np.floating] | None]) -> NDArray[np.float32]:
+    """Vectors as rows of length one, float32 (n, d); None becomes a row of zeros."""
+    present = [place for place, vector in enumerate(vectors) if vector is not None]
+    if not present:
+        return np.zeros((len(vectors), 1), np.float32)
+    stacked = np.stack([v for v in vectors if v is not None]).astype(np.float32)
+    norms = np.linalg.norm(stacked, axis=1, keepdims=True)
+    rows = np.zeros((len(vectors), stacked.shape[1]), np.float32)
+    rows[present] = np.divide(stacked, norms, out=stacked, where=norms > 0)
+    return rows

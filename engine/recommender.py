@@ -1,0 +1,248 @@
+"""Recommend: versions and profile, cache, candidates, ranking; two round trips to PostgreSQL when cold."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.answers import Answer, Item, pack_answer, unpack_answer
+from engine.ranking import rank, source_weights, unit
+from engine.requests import RecommendQuery
+from engine.sources import NEWEST, SOURCES, Anchor, Inputs, Phase
+from engine.tenants import TenantDirectory
+from storage.entities import EntityRow, EntityStore
+from storage.redis_cache import RedisCache
+from storage.tenants import Tenant
+from storage.users import UserContext, UserStore
+from storage.vector_store import Candidate, CandidateQuery, VectorStore
+
+T = TypeVar("T")
+
+MAX_LIST = 500
+"""Items of a list over all its pages."""
+
+_CONTEXT_WEIGHT = 3.0  # a context entity against one interaction of weight 1
+_HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
+_LAYOUT = 1  # of cached answers; part of the key
+
+
+def phase_of(context: UserContext, cold_start_interactions: int) -> Phase:
+    """Whether a user is unknown, cold or warm."""
+    if context.revision == 0 or context.interaction_count == 0:
+        return "unknown"
+    return "cold" if context.interaction_count < cold_start_interactions else "warm"
+
+
+def mean_vector(rows: Sequence[EntityRow]) -> NDArray[np.float32] | None:
+    """The mean direction of entities, float32 unit vector; None when none has a vector."""
+    vectors = [unit(row.feature_vector) for row in rows if row.feature_vector is not None]
+    if not vectors:
+        return None
+    mean = unit(np.sum(vectors, axis=0))
+    return mean if mean.any() else None
+
+
+def make_inputs(
+    tenant: Tenant, user: UserContext, looked_at: Sequence[EntityRow], phase: Phase
+) -> Inputs:
+    """What the sources start from: profile, context and anchors."""
+    anchors = [
+        Anchor(
+            row.entity_no, row.entity_type, row.entity_id, _CONTEXT_WEIGHT,
+            None if row.feature_vector is None else unit(row.feature_vector), context=True,
+        )
+        for row in looked_at
+    ]  # fmt: skip
+    anchors += [
+        Anchor(
+            h.entity_no, h.entity_type, h.entity_id, h.weight * _HISTORY_FADE**place,
+            None if h.vector is None else unit(h.vector),
+        )
+        for place, h in enumerate(user.history)
+    ]  # fmt: skip
+    profile = None
+    if user.accumulator is not None and len(user.accumulator) == tenant.dimension:
+        direction = unit(user.accumulator)
+        profile = direction if direction.any() else None
+    return Inputs(phase, profile, mean_vector(looked_at), tuple(anchors), user.segment)
+
+
+class Recommender:
+    """Answers Recommend for one tenant a call.
+
+    Args:
+        cache: None works without one.
+        cold_start_interactions: below that many interactions a user is cold.
+        cache_ttl_secs: how long an answer may be taken from the cache while nothing it depends on
+            has changed (availability windows and other users' behaviour show after that).
+    """
+
+    def __init__(
+        self,
+        *,
+        tenants: TenantDirectory,
+        entities: EntityStore,
+        users: UserStore,
+        vectors: VectorStore,
+        cache: RedisCache | None,
+        cold_start_interactions: int = 5,
+        cache_ttl_secs: float = 60.0,
+    ) -> None:
+        self._tenants = tenants
+        self._entities = entities
+        self._users = users
+        self._vectors = vectors
+        self._cache = cache
+        self._cold_start = cold_start_interactions
+        self._cache_ttl = cache_ttl_secs
+        self._under_way: dict[str, asyncio.Task[Answer]] = {}
+
+    async def recommend(self, tenant: Tenant, query: RecommendQuery) -> Answer:
+        """The first page of a list and, in `rest`, the pages after it."""
+        return await self._tenants.run(tenant, lambda t: self._recommend(t, query))
+
+    async def page(self, tenant: Tenant, items: Sequence[Item]) -> tuple[Item, ...]:
+        """Items of a list's later page with attributes, without those that may no longer be shown."""
+        numbers = [item.entity_no for item in items]
+        shown = await self._tenants.run(tenant, lambda t: self._vectors.shown(t, numbers))
+        return tuple(
+            replace(item, attributes=shown[item.entity_no].attributes)
+            for item in items
+            if item.entity_no in shown
+        )
+
+    async def _recommend(self, tenant: Tenant, query: RecommendQuery) -> Answer:
+        user = await self._users.context(tenant, query.user_id)
+        key = self._key(tenant, user, query)
+        if self._cache is not None and (packed := await self._cache.get(key)) is not None:
+            answer = unpack_answer(packed)
+            if answer is not None:
+                return replace(answer, transaction_id=user.transaction_id)
+        answer = await self._once(key, lambda: self._compute(tenant, user, query))
+        return replace(answer, transaction_id=user.transaction_id)
+
+    @staticmethod
+    def _key(tenant: Tenant, user: UserContext, query: RecommendQuery) -> str:
+        versions = (
+            _LAYOUT,
+            tenant.tenant_no,
+            tenant.version,
+            user.catalogue_revision,
+            user.revision,
+            query.page_size,
+        )
+        digest = blake2b(msgpack.packb(versions), digest_size=20)
+        digest.update(query.request_hash)
+        return f"penchant:{tenant.tenant_no}:recommend:{digest.hexdigest()}"
+
+    async def _once(self, key: str, compute: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Computes an answer once for all calls that miss it at the same time, and caches it."""
+        task = self._under_way.get(key)
+        if task is None:
+
+            async def work() -> Answer:
+                answer = await compute()
+                if self._cache is not None:
+                    await self._cache.set(key, pack_answer(answer), self._cache_ttl)
+                return answer
+
+            task = asyncio.ensure_future(work())
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        # A caller that goes away must not take the answer from the others.
+        return await asyncio.shield(task)
+
+    def _finished(self, key: str, task: asyncio.Task[Answer]) -> None:
+        self._under_way.pop(key, None)
+        if not task.cancelled():
+            # Every caller may have gone away: an error that nobody waits for is no warning.
+            task.exception()
+
+    async def _compute(self, tenant: Tenant, user: UserContext, query: RecommendQuery) -> Answer:
+        looked_at: list[EntityRow] = []
+        if query.context:
+            found = await self._entities.get(tenant, query.context)
+            looked_at = [found[key] for key in query.context if key in found]
+        phase = phase_of(user, self._cold_start)
+        inputs = make_inputs(tenant, user, looked_at, phase)
+        weights = source_weights(inputs, tenant.settings.source_weights)
+        asked = frozenset(
+            s.name for s in SOURCES if s is not NEWEST and s.asks(inputs) and weights[s.name] > 0
+        )
+        wanted = candidate_query(inputs, query, asked)
+        candidates = await self._vectors.candidates(tenant, wanted) if asked else []
+        if len(candidates) < query.page_size:
+            candidates = await self._fill_up(tenant, wanted, candidates)
+        items = await rank_off_loop(candidates, inputs, weights, query)
+        counts: dict[str, int] = {}
+        for candidate in candidates:
+            for source in candidate.sources:
+                counts[source] = counts.get(source, 0) + 1
+        return Answer(
+            items=tuple(items[: query.page_size]),
+            rest=tuple(items[query.page_size : max(MAX_LIST, query.page_size)]),
+            recommendation_id=uuid.uuid4().hex,
+            phase=phase,
+            interaction_count=user.interaction_count,
+            candidate_counts=counts,
+        )
+
+    async def _fill_up(
+        self, tenant: Tenant, wanted: CandidateQuery, candidates: list[Candidate]
+    ) -> list[Candidate]:
+        known = {candidate.entity_no for candidate in candidates}
+        newest = replace(wanted, sources=frozenset({NEWEST.name}))
+        more = await self._vectors.candidates(tenant, newest)
+        return candidates + [c for c in more if c.entity_no not in known]
+
+
+def candidate_query(
+    inputs: Inputs, query: RecommendQuery, sources: frozenset[str]
+) -> CandidateQuery:
+    """What storage is asked for; context entities never recommend themselves."""
+    looked_at = tuple((a.entity_type, a.entity_id) for a in inputs.anchors if a.context)
+    return CandidateQuery(
+        sources=sources,
+        limit=min(1000, max(100, 3 * query.page_size)),
+        entity_type=query.entity_type or None,
+        filter_path=query.filter.path if query.filter else None,
+        filter_variables=query.filter.variables if query.filter else None,
+        excluded=query.exclude + looked_at,
+        seen_by=None if query.include_seen or not query.user_id else query.user_id,
+        profile=inputs.profile,
+        context=inputs.context,
+        history=[(a.entity_no, a.weight) for a in inputs.anchors],
+        segment=inputs.segment,
+        boosts=[(b.filter.path, b.filter.variables) for b in query.boosts],
+    )
+
+
+async def rank_off_loop(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: dict[str, float],
+    query: RecommendQuery,
+) -> list[Item]:
+    """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
+
+    def work() -> list[Item]:
+        return rank(
+            candidates,
+            inputs,
+            weights,
+            boost_factors=[b.factor for b in query.boosts],
+            min_score=query.min_score,
+            diversity=query.diversity,
+            page_size=query.page_size,
+            explain=query.explain,
+        )
+
+    if len(candidates) > 500 or query.diversity > 0:
+        return await asyncio.to_thread(work)
+    return work()

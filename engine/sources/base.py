@@ -1,0 +1,63 @@
+"""What a candidate source is: a name, its weight for a user's phase, and when it has a say."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Phase: TypeAlias = Literal["unknown", "cold", "warm"]
+"""A user never seen, one with few interactions, and one whose profile can be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """An entity of the history or the context that can be the reason for a recommendation.
+
+    Attributes:
+        weight: how much it counts for item-to-item; negative repels.
+        vector: float32 unit vector of the tenant's dimension, or None.
+        context: it comes from the request's context, not from the history.
+    """
+
+    entity_no: int
+    entity_type: str
+    entity_id: str
+    weight: float
+    vector: NDArray[np.float32] | None
+    context: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the sources start from.
+
+    Attributes:
+        profile, context: float32 unit vectors, or None.
+        anchors: context entities first, then the history, newest first.
+        segment: the user's segment, or "".
+    """
+
+    phase: Phase
+    profile: NDArray[np.float32] | None
+    context: NDArray[np.float32] | None
+    anchors: tuple[Anchor, ...]
+    segment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSource:
+    """One way to find candidates; its statement is `storage/sql/candidates/{name}.sql`.
+
+    Attributes:
+        weights: the source's weight in the blend by phase.
+        asks: whether it can offer anything for these inputs.
+        reasons: which anchors are the reason for content-like sources (chosen by cosine); None for
+            sources that look at no anchors or name them in SQL.
+    """
+
+    name: str
+    weights: Mapping[Phase, float]
+    asks: Callable[[Inputs], bool] = field(default=lambda _: True)
+    reasons: Callable[[Anchor], bool] | None = None

@@ -1,0 +1,1 @@
+"""What runs on its own: trending windows, profile refresh, placement moves, retention."""

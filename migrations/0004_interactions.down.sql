@@ -1,0 +1,3 @@
+DROP TABLE interaction_keys;
+DROP FUNCTION penchant_ensure_interaction_partitions(integer);
+DROP TABLE interactions;

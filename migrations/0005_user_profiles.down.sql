@@ -1,0 +1,2 @@
+DROP TABLE profile_rebuilds;
+DROP TABLE user_profiles;

@@ -1,0 +1,2 @@
+DROP TABLE popular_entities;
+DROP TABLE trending_entities;

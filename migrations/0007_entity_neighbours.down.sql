@@ -1,0 +1,2 @@
+DROP TABLE job_states;
+DROP TABLE entity_neighbours;

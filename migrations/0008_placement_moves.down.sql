@@ -1,0 +1,3 @@
+DROP FUNCTION penchant_log_placement_change() CASCADE;
+DROP TABLE placement_changes;
+DROP TABLE placement_moves;

@@ -1,0 +1,105 @@
+"""Page tokens of the API: what they carry for each kind of list."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from engine.answers import Item, pack_items, unpack_items, without_details
+from engine.page_tokens import decode_token, encode_token, request_hash
+from engine.requests import PAGE_TOKEN_TTL_SECS
+from server.convert import _EPOCH
+from storage.exceptions import InvalidArgument
+from storage.users import ScoredUserRow
+
+
+class _Paged(Protocol):
+    page_token: str
+    page_size: int
+
+
+def hash_of(request: Message, tenant_id: str) -> bytes:
+    """8 bytes that stand for a request without its page token and page size."""
+    bare = type(request)()
+    bare.CopyFrom(request)
+    for name in ("page_token", "page_size"):
+        if name in bare.DESCRIPTOR.fields_by_name:
+            bare.ClearField(name)
+    return request_hash(
+        tenant_id.encode(),
+        bare.DESCRIPTOR.full_name.encode(),
+        bare.SerializeToString(deterministic=True),
+    )
+
+
+def _invalid() -> InvalidArgument:
+    return InvalidArgument.field("page_token", "is no page token", reason="INVALID_PAGE_TOKEN")
+
+
+def key_token(kind: str, hashed: bytes, key: Sequence[Any]) -> str:
+    """A token of a list that goes on after its last sort key; it never expires."""
+    return encode_token(kind, hashed, list(key), time.time())
+
+
+def text_key(token: str, kind: str, hashed: bytes, parts: int) -> tuple[str, ...] | None:
+    """The last sort key of a token, all text; None for no token."""
+    if not token:
+        return None
+    key = decode_token(token, kind, hashed, time.time(), None)
+    if not (isinstance(key, list) and len(key) == parts and all(isinstance(k, str) for k in key)):
+        raise _invalid()
+    return tuple(key)
+
+
+def time_token(kind: str, hashed: bytes, at: datetime, key: str) -> str:
+    """A token of a list in order of time."""
+    return key_token(kind, hashed, [(at - _EPOCH) // timedelta(microseconds=1), key])
+
+
+def time_key(token: str, kind: str, hashed: bytes) -> tuple[datetime, str] | None:
+    """The last (time, key) of a token; None for no token."""
+    if not token:
+        return None
+    match decode_token(token, kind, hashed, time.time(), None):
+        case [int(micros), str(key)] if 0 <= micros < 253402300800 * 1_000_000:
+            return _EPOCH + timedelta(microseconds=micros), key
+    raise _invalid()
+
+
+def items_token(
+    kind: str, hashed: bytes, recommendation_id: str, rest: Sequence[Item], issued: float | None = None
+) -> str:
+    """A token that carries the snapshot of a list's rest; "" when nothing is left."""
+    if not rest:
+        return ""
+    payload = [recommendation_id, pack_items(without_details(rest))]
+    return encode_token(kind, hashed, payload, time.time() if issued is None else issued)
+
+
+def items_of(token: str, kind: str, hashed: bytes) -> tuple[str, tuple[Item, ...]]:
+    """The recommendation id and the snapshot that a token carries."""
+    payload = decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS)
+    try:
+        recommendation_id, packed = payload
+        return str(recommendation_id), unpack_items(packed)
+    except (ValueError, TypeError) as error:
+        raise _invalid() from error
+
+
+def users_token(kind: str, hashed: bytes, rest: Sequence[ScoredUserRow]) -> str:
+    """A token that carries the snapshot of a list of users; "" when nothing is left."""
+    if not rest:
+        return ""
+    packed = [[u.user_id, u.score, u.interaction_count] for u in rest]
+    return encode_token(kind, hashed, packed, time.time())
+
+
+def users_of(token: str, kind: str, hashed: bytes) -> list[ScoredUserRow]:
+    """The snapshot of users that a token carries."""
+    payload = decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS)
+    try:
+        return [ScoredUserRow(str(u), float(s), int(n)) for u, s, n in payload]
+    except (ValueError, TypeError) as error:
+        raise _invalid() from error

@@ -1,0 +1,147 @@
+"""Recommendation requests parsed and answers rendered."""
+
+from collections.abc import Iterable
+
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+from engine.answers import Answer, Item
+from engine.identifiers import check_id, check_page_size
+from engine.filters.compiler import compile_filter
+from engine.ingest import subject
+from engine.requests import (
+    DEFAULT_PAGE_SIZE,
+    MAX_CONTEXT,
+    MAX_EXCLUDED,
+    RecommendQuery,
+    check_boosts,
+    check_finite,
+    check_keys,
+    check_share,
+)
+from penchant.v1 import recommendation_pb2 as pb
+from penchant.v1.common_pb2 import EntityRef
+from server.convert import json_to_struct
+from server.paging import hash_of
+from storage.entities import EntityKey
+from storage.exceptions import FieldViolation, InvalidArgument, Unimplemented
+from storage.tenants import Tenant
+
+_MAX_LISTED = 1000
+_LATER = ("scenario", "algorithm", "model_version", "rotation")
+"""Fields of RecommendRequest that a later version fills."""
+
+
+def keys_of(refs: Iterable[EntityRef], field: str) -> tuple[EntityKey, ...]:
+    """Up to 1,000 entity names, checked."""
+    return check_keys([(r.entity_type, r.entity_id) for r in refs], MAX_EXCLUDED, field)
+
+
+def parse_recommend(request: pb.RecommendRequest, tenant: Tenant) -> RecommendQuery:
+    """A Recommend request, checked.
+
+    Raises:
+        InvalidArgument: a field is wrong. Unimplemented: a field that is not filled yet is set.
+    """
+    later = [FieldViolation(name, "is not filled yet") for name in _LATER if getattr(request, name)]
+    if later:
+        names = ", ".join(violation.field for violation in later)
+        raise Unimplemented(f"This version does not fill: {names}.", violations=later)
+    context = [(r.entity_type, r.entity_id) for r in request.context_entities]
+    return RecommendQuery(
+        user_id=_subject(request),
+        context=check_keys(context, MAX_CONTEXT, "context_entities"),
+        entity_type=check_id(request.entity_type, "entity_type") if request.entity_type else "",
+        page_size=check_page_size(request.page_size, DEFAULT_PAGE_SIZE),
+        page_token=request.page_token,
+        filter=compile_filter(request.filter),
+        exclude=keys_of(request.exclude, "exclude"),
+        include_seen=request.include_seen,
+        boosts=check_boosts([(boost.filter, boost.factor) for boost in request.boosts]),
+        diversity=check_share(request.diversity, "diversity"),
+        min_score=check_finite(request.min_score, "min_score")
+        if request.HasField("min_score")
+        else None,
+        explain=request.explain,
+        request_hash=_hash(request, tenant),
+    )
+
+
+def _hash(request: pb.RecommendRequest, tenant: Tenant) -> bytes:
+    # What the token asks for at the least changes no answer, and must not split the cache.
+    bare = pb.RecommendRequest()
+    bare.CopyFrom(request)
+    bare.ClearField("at_least_as_fresh")
+    return hash_of(bare, tenant.tenant_id)
+
+
+def _subject(request: pb.RecommendRequest | pb.RerankRequest) -> str:
+    which = request.WhichOneof("subject")
+    if which is not None and not getattr(request, which):
+        raise InvalidArgument.field(which, "must not be empty")
+    return subject(request.user_id, request.session_id, required=False)
+
+
+def parse_rerank(request: pb.RerankRequest) -> tuple[tuple[EntityKey, ...], RecommendQuery]:
+    """A Rerank request's list and query, checked."""
+    if not request.entities:
+        raise InvalidArgument.field("entities", f"must have 1 to {_MAX_LISTED} entries")
+    listed = [(r.entity_type, r.entity_id) for r in request.entities]
+    context = [(r.entity_type, r.entity_id) for r in request.context_entities]
+    return check_keys(listed, _MAX_LISTED, "entities"), RecommendQuery(
+        user_id=_subject(request),
+        context=check_keys(context, MAX_CONTEXT, "context_entities"),
+        boosts=check_boosts([(boost.filter, boost.factor) for boost in request.boosts]),
+        diversity=check_share(request.diversity, "diversity"),
+        explain=request.explain,
+    )
+
+
+def mask_of(
+    request: pb.RecommendRequest
+    | pb.SimilarEntitiesRequest
+    | pb.TrendingRequest
+    | pb.RerankRequest,
+) -> frozenset[str] | None:
+    """The attributes to return; None for all of them."""
+    if not request.HasField("attribute_mask"):
+        return None
+    return frozenset(path.removeprefix("attributes.") for path in request.attribute_mask.paths)
+
+
+def render_items(
+    items: Iterable[Item],
+    target: RepeatedCompositeFieldContainer[pb.RecommendedEntity],
+    mask: frozenset[str] | None,
+) -> None:
+    """Adds items to a response."""
+    for item in items:
+        rendered = target.add(score=item.score)
+        rendered.entity.entity_type, rendered.entity.entity_id = item.entity_type, item.entity_id
+        if mask is None or mask:
+            json_to_struct(item.attributes, rendered.attributes, mask)
+        for reason in item.reasons:
+            added = rendered.reasons.add(source=reason.source, share=reason.share)
+            for entity_type, entity_id in reason.because_of:
+                added.because_of.add(entity_type=entity_type, entity_id=entity_id)
+        for score in item.source_scores:
+            rendered.source_scores.add(
+                source=score.source,
+                raw=score.raw,
+                normalized=score.normalized,
+                weight=score.weight,
+            )
+
+
+def render_answer(answer: Answer, request: pb.RecommendRequest) -> pb.RecommendResponse:
+    """A Recommend response without its tokens."""
+    response = pb.RecommendResponse(
+        recommendation_id=answer.recommendation_id, degraded=answer.degraded
+    )
+    render_items(answer.items, response.items, mask_of(request))
+    if request.explain:
+        explanation = response.explanation
+        explanation.phase = answer.phase
+        explanation.interaction_count = answer.interaction_count
+        explanation.cached = answer.cached
+        explanation.candidate_counts.update(answer.candidate_counts)
+    return response

@@ -1,0 +1,189 @@
+"""InteractionService."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+
+from engine.drafts import InteractionDraft
+from engine.identifiers import check_page_size
+from engine.ingest import MAX_BATCH, Ack, InteractionLog, subject, SESSION_PREFIX
+from penchant.v1 import interaction_pb2 as pb
+from penchant.v1.interaction_pb2_grpc import InteractionServiceServicer
+from server.call import tenant_of_call
+from server.convert import fill_timestamp, json_to_struct, struct_to_json, to_datetime
+from server.errors import row_error
+from server.paging import hash_of, time_key, time_token
+from storage.exceptions import InvalidArgument, PenchantError
+from storage.interactions import InteractionRow
+
+_DEFAULT_PAGE_SIZE = 50
+_BATCHES_UNDER_WAY = 4
+_Context = grpc.aio.ServicerContext
+
+
+def parse_interaction(message: pb.Interaction) -> InteractionDraft:
+    """The interaction that a message describes."""
+    return InteractionDraft(
+        user_id=subject(message.user_id, message.session_id),
+        entity_type=message.entity.entity_type,
+        entity_id=message.entity.entity_id,
+        interaction_type=message.interaction_type,
+        interaction_id=message.interaction_id or None,
+        weight=message.weight if message.HasField("weight") else None,
+        metadata=struct_to_json(message.metadata, "interaction.metadata")
+        if message.HasField("metadata")
+        else None,
+        timestamp=to_datetime(message.timestamp, "interaction.timestamp")
+        if message.HasField("timestamp")
+        else None,
+        recommendation_id=message.recommendation_id or None,
+        position=message.position if message.HasField("position") else None,
+    )
+
+
+def _parse_row(message: pb.Interaction) -> InteractionDraft | PenchantError:
+    try:
+        return parse_interaction(message)
+    except InvalidArgument as error:
+        return error
+
+
+def _render(row: InteractionRow, target: pb.Interaction) -> None:
+    target.interaction_id = row.interaction_id
+    if row.user_id.startswith(SESSION_PREFIX):
+        target.session_id = row.user_id.removeprefix(SESSION_PREFIX)
+    else:
+        target.user_id = row.user_id
+    target.entity.entity_type, target.entity.entity_id = row.entity_type, row.entity_id
+    target.interaction_type, target.weight = row.interaction_type, row.weight
+    if row.metadata is not None:
+        json_to_struct(row.metadata, target.metadata)
+    fill_timestamp(target.timestamp, row.timestamp)
+    fill_timestamp(target.received_at, row.received_at)
+    target.recommendation_id = row.recommendation_id or ""
+    if row.position is not None:
+        target.position = row.position
+
+
+class InteractionServicer(InteractionServiceServicer):
+    """Takes what users did."""
+
+    def __init__(self, log: InteractionLog) -> None:
+        self._log = log
+
+    async def IngestInteraction(
+        self, request: pb.IngestInteractionRequest, context: _Context
+    ) -> pb.IngestInteractionResponse:
+        """Stores one interaction."""
+        (result,) = await self._log.ingest(
+            tenant_of_call(), [parse_interaction(request.interaction)]
+        )
+        if isinstance(result, PenchantError):
+            raise result
+        response = pb.IngestInteractionResponse()
+        response.ack.interaction_id = result.interaction_id
+        response.ack.freshness_token = result.freshness_token
+        fill_timestamp(response.ack.received_at, result.received_at)
+        return response
+
+    async def IngestInteractions(
+        self, request_iterator: AsyncIterator[pb.IngestInteractionsRequest], context: _Context
+    ) -> AsyncIterator[pb.IngestInteractionsResponse]:
+        """Stores batches as they come, some at a time, and answers them in order."""
+        under_way: asyncio.Queue[asyncio.Task[pb.IngestInteractionsResponse] | None]
+        under_way = asyncio.Queue(maxsize=_BATCHES_UNDER_WAY - 1)
+
+        async def read() -> None:
+            try:
+                async for request in request_iterator:
+                    await under_way.put(asyncio.create_task(self._batch(request)))
+            finally:
+                await under_way.put(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            while (task := await under_way.get()) is not None:
+                yield await task
+            await reader
+        finally:
+            reader.cancel()
+            left = [under_way.get_nowait() for _ in range(under_way.qsize())]
+            # What was not acknowledged may be stored or not; the caller repeats it with its ids.
+            await asyncio.gather(reader, *filter(None, left), return_exceptions=True)
+
+    async def _batch(self, request: pb.IngestInteractionsRequest) -> pb.IngestInteractionsResponse:
+        if not 1 <= len(request.interactions) <= MAX_BATCH:
+            raise InvalidArgument.field("interactions", f"must have 1 to {MAX_BATCH} entries")
+        drafts = [_parse_row(message) for message in request.interactions]
+        results = await self._log.ingest(tenant_of_call(), drafts)
+        acks = [result for result in results if isinstance(result, Ack)]
+        duplicates = sum(ack.duplicate for ack in acks)
+        return pb.IngestInteractionsResponse(
+            sequence=request.sequence,
+            stored_count=len(acks) - duplicates,
+            duplicate_count=duplicates,
+            errors=[
+                row_error(index, result)
+                for index, result in enumerate(results)
+                if isinstance(result, PenchantError)
+            ],
+            # New rows share one transaction, which is later than that of any duplicate.
+            freshness_token=min(acks, key=lambda ack: ack.duplicate).freshness_token if acks else "",
+        )
+
+    async def ListInteractions(
+        self, request: pb.ListInteractionsRequest, context: _Context
+    ) -> pb.ListInteractionsResponse:
+        """A page of interactions, newest first."""
+        tenant = tenant_of_call()
+        size = check_page_size(request.page_size, _DEFAULT_PAGE_SIZE)
+        of = request.WhichOneof("of")
+        if of is None:
+            raise InvalidArgument.field("of", "needs user_id, session_id or entity")
+        hashed = hash_of(request, tenant.tenant_id)
+        rows = await self._log.page(
+            tenant,
+            user_id="" if of == "entity" else subject(request.user_id, request.session_id),
+            entity=(request.entity.entity_type, request.entity.entity_id) if of == "entity" else None,
+            interaction_type=request.interaction_type,
+            before=time_key(request.page_token, "interactions", hashed),
+            limit=size + 1,
+        )
+        response = pb.ListInteractionsResponse()
+        for row in rows[:size]:
+            _render(row, response.interactions.add())
+        if len(rows) > size:
+            last = rows[size - 1]
+            response.next_page_token = time_token(
+                "interactions", hashed, last.timestamp, last.interaction_id
+            )
+        return response
+
+    async def DeleteInteractions(
+        self, request: pb.DeleteInteractionsRequest, context: _Context
+    ) -> pb.DeleteInteractionsResponse:
+        """Removes interactions and rebuilds profiles."""
+        count, token = await self._log.delete(
+            tenant_of_call(),
+            user_id=subject(request.user_id, request.session_id, required=False),
+            entity=(request.entity.entity_type, request.entity.entity_id)
+            if request.HasField("entity")
+            else None,
+            interaction_ids=request.interaction_ids,
+            before=to_datetime(request.before, "before") if request.HasField("before") else None,
+        )
+        return pb.DeleteInteractionsResponse(deleted_count=count, freshness_token=token)
+
+    async def MergeUsers(
+        self, request: pb.MergeUsersRequest, context: _Context
+    ) -> pb.MergeUsersResponse:
+        """Moves one user's or session's interactions to another user."""
+        if request.WhichOneof("source") is None:
+            raise InvalidArgument.field("source", "needs source_user_id or source_session_id")
+        count, token = await self._log.merge(
+            tenant_of_call(),
+            subject(request.source_user_id, request.source_session_id),
+            subject(request.target_user_id, ""),
+        )
+        return pb.MergeUsersResponse(moved_count=count, freshness_token=token)

@@ -1,0 +1,212 @@
+"""RecommendationService."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import grpc
+
+from engine.answers import Answer, Item
+from engine.catalogue import check_key
+from engine.filters.compiler import compile_filter
+from engine.freshness import check_freshness, encode_freshness
+from engine.identifiers import check_id, check_page_size
+from engine.ingest import subject
+from engine.recommender import Recommender
+from engine.requests import DEFAULT_PAGE_SIZE, RecommendQuery, check_finite
+from engine.similar import SimilarityFinder
+from penchant.v1 import recommendation_pb2 as pb
+from penchant.v1.recommendation_pb2_grpc import RecommendationServiceServicer
+from server.call import tenant_of_call
+from server.convert import fill_timestamp
+from server.errors import row_error
+from server.paging import hash_of, items_of, items_token, users_of, users_token
+from server.recommendations import (
+    keys_of,
+    mask_of,
+    parse_recommend,
+    parse_rerank,
+    render_answer,
+    render_items,
+)
+from storage.exceptions import InvalidArgument, PenchantError
+from storage.tenants import Tenant
+from storage.users import ScoredUserRow
+
+_MAX_BATCH = 100
+_AT_ONCE = 8
+_MAX_USERS = 1000
+_Context = grpc.aio.ServicerContext
+_R = TypeVar("_R", pb.SimilarUsersResponse, pb.RecommendUsersResponse)
+
+
+class RecommendationServicer(RecommendationServiceServicer):
+    """Answers what to recommend, and why."""
+
+    def __init__(self, recommender: Recommender, finder: SimilarityFinder) -> None:
+        self._recommender = recommender
+        self._finder = finder
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: _Context
+    ) -> pb.RecommendResponse:
+        """Entities for a user, a session or a context."""
+        return await self._recommend(tenant_of_call(), request)
+
+    async def _recommend(
+        self, tenant: Tenant, request: pb.RecommendRequest
+    ) -> pb.RecommendResponse:
+        query = parse_recommend(request, tenant)
+        check_freshness(tenant, request.at_least_as_fresh)
+        if query.page_token:
+            answer = await self._later_page(tenant, query, "recommend")
+        else:
+            answer = await self._recommender.recommend(tenant, query)
+        response = render_answer(answer, request)
+        response.next_page_token = items_token(
+            "recommend", query.request_hash, answer.recommendation_id, answer.rest
+        )
+        response.freshness_token = encode_freshness(tenant, answer.transaction_id)
+        return response
+
+    async def _later_page(self, tenant: Tenant, query: RecommendQuery, kind: str) -> Answer:
+        recommendation_id, items = items_of(query.page_token, kind, query.request_hash)
+        shown = await self._recommender.page(tenant, items[: query.page_size])
+        return Answer(
+            items=shown, rest=items[query.page_size :], recommendation_id=recommendation_id
+        )
+
+    async def BatchRecommend(
+        self, request: pb.BatchRecommendRequest, context: _Context
+    ) -> pb.BatchRecommendResponse:
+        """Many Recommend requests, some at a time."""
+        if not 1 <= len(request.requests) <= _MAX_BATCH:
+            raise InvalidArgument.field("requests", f"must have 1 to {_MAX_BATCH} entries")
+        tenant = tenant_of_call()
+        free = asyncio.Semaphore(_AT_ONCE)
+
+        async def answer(index: int, one: pb.RecommendRequest) -> pb.BatchRecommendResult:
+            async with free:
+                try:
+                    return pb.BatchRecommendResult(response=await self._recommend(tenant, one))
+                except PenchantError as error:
+                    return pb.BatchRecommendResult(error=row_error(index, error))
+
+        results = await asyncio.gather(*(answer(i, one) for i, one in enumerate(request.requests)))
+        return pb.BatchRecommendResponse(results=results)
+
+    async def SimilarEntities(
+        self, request: pb.SimilarEntitiesRequest, context: _Context
+    ) -> pb.SimilarEntitiesResponse:
+        """Entities like a given one."""
+        tenant = tenant_of_call()
+        key = check_key(request.entity.entity_type, request.entity.entity_id)
+        query = RecommendQuery(
+            entity_type=check_id(request.entity_type, "entity_type") if request.entity_type else "",
+            page_size=check_page_size(request.page_size, DEFAULT_PAGE_SIZE),
+            page_token=request.page_token,
+            filter=compile_filter(request.filter),
+            exclude=keys_of(request.exclude, "exclude"),
+            min_score=check_finite(request.min_score, "min_score")
+            if request.HasField("min_score")
+            else None,
+            explain=request.explain,
+            request_hash=hash_of(request, tenant.tenant_id),
+        )
+        if query.page_token:
+            answer = await self._later_page(tenant, query, "similar")
+        else:
+            answer = await self._finder.similar_entities(tenant, key, query)
+        response = pb.SimilarEntitiesResponse(recommendation_id=answer.recommendation_id)
+        render_items(answer.items, response.items, mask_of(request))
+        response.next_page_token = items_token(
+            "similar", query.request_hash, answer.recommendation_id, answer.rest
+        )
+        return response
+
+    async def SimilarUsers(
+        self, request: pb.SimilarUsersRequest, context: _Context
+    ) -> pb.SimilarUsersResponse:
+        """Users whose preferences point the same way."""
+        tenant = tenant_of_call()
+        user_id = check_id(request.user_id, "user_id")
+        hashed = hash_of(request, tenant.tenant_id)
+        users = (
+            users_of(request.page_token, "users", hashed)
+            if request.page_token
+            else await self._finder.similar_users(tenant, user_id, _MAX_USERS)
+        )
+        return _page_of_users(request, users, hashed, pb.SimilarUsersResponse)
+
+    async def RecommendUsers(
+        self, request: pb.RecommendUsersRequest, context: _Context
+    ) -> pb.RecommendUsersResponse:
+        """An audience for an entity."""
+        tenant = tenant_of_call()
+        key = check_key(request.entity.entity_type, request.entity.entity_id)
+        hashed = hash_of(request, tenant.tenant_id)
+        users = (
+            users_of(request.page_token, "audience", hashed)
+            if request.page_token
+            else await self._finder.audience(
+                tenant, key, include_seen=request.include_seen, limit=_MAX_USERS
+            )
+        )
+        return _page_of_users(request, users, hashed, pb.RecommendUsersResponse)
+
+    async def Trending(
+        self, request: pb.TrendingRequest, context: _Context
+    ) -> pb.TrendingResponse:
+        """What gathered the most interactions lately."""
+        tenant = tenant_of_call()
+        size = check_page_size(request.page_size, DEFAULT_PAGE_SIZE)
+        hashed = hash_of(request, tenant.tenant_id)
+        response = pb.TrendingResponse()
+        rest: Sequence[Item]
+        if request.page_token:
+            _, items = items_of(request.page_token, "trending", hashed)
+            page, rest = await self._recommender.page(tenant, items[:size]), items[size:]
+        else:
+            answer = await self._finder.trending(
+                tenant,
+                entity_type=check_id(request.entity_type, "entity_type") if request.entity_type else "",
+                filter=compile_filter(request.filter),
+                limit=max(size + 1, 500),
+            )
+            page, rest = answer.items[:size], answer.items[size:]
+            if answer.window is not None:
+                fill_timestamp(response.window_start, answer.window[0])
+                fill_timestamp(response.window_end, answer.window[1])
+        render_items(page, response.items, mask_of(request))
+        response.next_page_token = items_token("trending", hashed, "", rest)
+        return response
+
+    async def Rerank(self, request: pb.RerankRequest, context: _Context) -> pb.RerankResponse:
+        """The caller's own list in the order of a user's preference."""
+        keys, query = parse_rerank(request)
+        answer = await self._finder.rerank(tenant_of_call(), keys, query)
+        response = pb.RerankResponse(recommendation_id=answer.recommendation_id)
+        render_items(answer.items, response.items, mask_of(request))
+        for entity_type, entity_id in answer.missing:
+            response.missing.add(entity_type=entity_type, entity_id=entity_id)
+        return response
+
+
+def _page_of_users(
+    request: pb.SimilarUsersRequest | pb.RecommendUsersRequest,
+    users: list[ScoredUserRow],
+    hashed: bytes,
+    response_type: Callable[[], _R],
+) -> _R:
+    size = check_page_size(request.page_size, DEFAULT_PAGE_SIZE)
+    if request.HasField("min_score"):
+        least = check_finite(request.min_score, "min_score")
+        users = [user for user in users if user.score >= least]
+    response = response_type()
+    for user in users[:size]:
+        response.users.add(
+            user_id=user.user_id, score=user.score, interaction_count=user.interaction_count
+        )
+    kind = "users" if isinstance(request, pb.SimilarUsersRequest) else "audience"
+    response.next_page_token = users_token(kind, hashed, users[size:])
+    return response

@@ -1,0 +1,1 @@
+"""Where data comes from; each source yields batches of entities or interactions."""

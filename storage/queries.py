@@ -1,0 +1,71 @@
+"""Named SQL: every statement stands in a .sql file as `-- name: x`, a line of description, the text.
+
+Two things are filled in when the files are read or a tenant's dimension is known, never from a
+caller's input: fragments of other files (`{eligible}`, `{sources}`) and `{dimension}`, an integer of
+the tenant's row, which PostgreSQL only takes as a type modifier.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+_SQL_DIR = Path(__file__).parent / "sql"
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def _read(path: Path) -> dict[str, str]:
+    parts = _NAME.split(path.read_text(encoding="utf-8"))
+    statements: dict[str, str] = {}
+    for name, body in zip(parts[1::2], parts[2::2], strict=True):
+        lines = body.strip().splitlines()
+        if not lines or not lines[0].startswith("-- "):
+            raise ValueError(f"{path.name}: {name} has no line of description")
+        text = "\n".join(line for line in lines if not line.startswith("--"))
+        statements[name] = text.rstrip().rstrip(";")
+    return statements
+
+
+@cache
+def load(aggregate: str) -> Mapping[str, str]:
+    """The statements of `sql/{aggregate}.sql` by name."""
+    return _read(_SQL_DIR / f"{aggregate}.sql")
+
+
+@cache
+def candidate_sources() -> Mapping[str, str]:
+    """The candidate sources' statements by source name: one file each under sql/candidates."""
+    found: dict[str, str] = {}
+    for path in sorted((_SQL_DIR / "candidates").glob("*.sql")):
+        if not path.name.startswith("_") and path.stem != "listed":
+            found |= _read(path)
+    return found
+
+
+@cache
+def candidates(sources: frozenset[str], dimension: int) -> str:
+    """The statement that asks the named sources at once, for vectors of a dimension.
+
+    Raises:
+        KeyError: no such source.
+    """
+    frame = _read(_SQL_DIR / "candidates" / "_frame.sql")
+    blocks = [candidate_sources()[name] for name in sorted(sources)]
+    text = frame["frame"].replace("{sources}", "\n    UNION ALL\n    ".join(blocks))
+    return text.replace("{eligible}", frame["eligible"]).replace("{dimension}", str(int(dimension)))
+
+
+def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
+    """Every statement that the program can send, as (file.name, text): the test prepares them all."""
+    for path in sorted(_SQL_DIR.glob("*.sql")):
+        yield from ((f"{path.stem}.{name}", text) for name, text in _read(path).items())
+    yield from ((f"listed.{name}", text) for name, text in listed().items())
+    yield "candidates.all", candidates(frozenset(candidate_sources()), dimension)
+    for name in candidate_sources():
+        yield f"candidates.{name}", candidates(frozenset({name}), dimension)
+
+
+@cache
+def listed() -> Mapping[str, str]:
+    """The statements about a given list of entities (Rerank, later pages)."""
+    return _read(_SQL_DIR / "candidates" / "listed.sql")

@@ -1,0 +1,12 @@
+-- name: content
+-- Entities whose feature vector is nearest to the live profile (cosine).
+SELECT 'content' AS source, n.entity_no, n.raw, NULL::bigint[] AS because
+FROM (
+    SELECT e.entity_no, 1 - (e.feature_vector::halfvec({dimension}) <=> $12::halfvec({dimension})) AS raw
+    FROM entities e
+    WHERE $12::halfvec IS NOT NULL AND e.placement = $3 AND e.tenant_id = $1 AND e.feature_vector IS NOT NULL
+        AND {eligible}
+    ORDER BY e.feature_vector::halfvec({dimension}) <=> $12::halfvec({dimension})
+    LIMIT $5
+) AS n
+WHERE n.raw > 0

@@ -1,0 +1,12 @@
+-- name: context
+-- Entities whose feature vector is nearest to the mean of the context entities (cosine).
+SELECT 'context' AS source, n.entity_no, n.raw, NULL::bigint[] AS because
+FROM (
+    SELECT e.entity_no, 1 - (e.feature_vector::halfvec({dimension}) <=> $13::halfvec({dimension})) AS raw
+    FROM entities e
+    WHERE $13::halfvec IS NOT NULL AND e.placement = $3 AND e.tenant_id = $1 AND e.feature_vector IS NOT NULL
+        AND {eligible}
+    ORDER BY e.feature_vector::halfvec({dimension}) <=> $13::halfvec({dimension})
+    LIMIT $5
+) AS n
+WHERE n.raw > 0

@@ -1,0 +1,10 @@
+-- name: newest
+-- The latest entities: what is left when nobody has interacted yet, so that no answer is empty.
+SELECT * FROM (
+    SELECT 'newest' AS source, e.entity_no, extract(epoch FROM e.created_at)::double precision AS raw,
+        NULL::bigint[] AS because
+    FROM entities e
+    WHERE e.placement = $3 AND e.tenant_id = $1 AND {eligible}
+    ORDER BY e.created_at DESC, e.entity_no DESC
+    LIMIT $5
+) AS n

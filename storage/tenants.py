@@ -1,0 +1,238 @@
+"""Tenants: their rows, settings and interaction types."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.database import Database
+from storage.exceptions import AlreadyExists, NotFound
+from storage.queries import load
+
+_SQL = load("tenants")
+
+
+class TenantSettings(BaseModel):
+    """What a tenant may tune; stored as JSON in `tenants.settings`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    unknown_entities: Literal["accept", "refuse"] = "accept"
+    trending_window_secs: float = Field(default=7 * 86400.0, ge=3600, le=365 * 86400)
+    trending_half_life_secs: float = Field(default=2 * 86400.0, ge=60, le=365 * 86400)
+    source_weights: dict[str, float] = Field(default_factory=dict)
+    segment_attribute: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionType:
+    """A kind of interaction: what one adds to a profile, and whether it marks its entity as seen."""
+
+    interaction_type: str
+    weight: float
+    marks_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tenant as one version of its row says.
+
+    Attributes:
+        version: changes with every change of the row or its interaction types; statements check it.
+        placement: the partition of the tenant's entities; 0 is shared.
+        dimension: length of its feature vectors.
+    """
+
+    tenant_id: str
+    tenant_no: int
+    display_name: str
+    placement: int
+    dimension: int
+    profile_half_life_secs: float
+    settings: TenantSettings
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    interaction_types: Mapping[str, InteractionType] = field(hash=False)
+
+    @property
+    def seen_types(self) -> list[str]:
+        """Interaction types that keep an entity out of later answers, in byte order."""
+        return sorted(t.interaction_type for t in self.interaction_types.values() if t.marks_seen)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStats:
+    """Size and use of a tenant's placement; bytes, and counts since PostgreSQL's statistics began."""
+
+    placement: int
+    entity_count: int
+    vector_count: int
+    index_name: str
+    index_bytes: int
+    index_scans: int
+    table_bytes: int
+
+
+def _tenant(row: Any) -> Tenant:
+    types = {
+        name: InteractionType(name, float(weight), bool(marks_seen))
+        for name, (weight, marks_seen) in orjson.loads(row["interaction_types"]).items()
+    }
+    return Tenant(
+        tenant_id=row["tenant_id"],
+        tenant_no=row["tenant_no"],
+        display_name=row["display_name"],
+        placement=row["placement"],
+        dimension=row["dimension"],
+        profile_half_life_secs=row["profile_half_life_secs"],
+        settings=TenantSettings.model_validate_json(row["settings"]),
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        interaction_types=MappingProxyType(types),
+    )
+
+
+def _not_found(tenant_id: str) -> NotFound:
+    return NotFound(
+        f"There is no tenant {tenant_id!r}.",
+        reason="TENANT_NOT_FOUND",
+        metadata={"tenant_id": tenant_id},
+    )
+
+
+class TenantStore:
+    """Reads tenants as the service role, and changes them as the maintenance role.
+
+    Args:
+        service: connections that see one tenant at a time.
+        maintenance: connections that see all tenants; for administration only.
+    """
+
+    def __init__(self, service: Database, maintenance: Database) -> None:
+        self._service = service
+        self._maintenance = maintenance
+
+    async def get(self, tenant_id: str) -> Tenant:
+        """One tenant.
+
+        Raises:
+            NotFound: there is none, or it is being erased (TENANT_NOT_FOUND).
+        """
+        async with self._service.connection(tenant_id) as connection:
+            row = await connection.fetchrow(_SQL["get_tenant"], tenant_id)
+        if row is None:
+            raise _not_found(tenant_id)
+        return _tenant(row)
+
+    async def page(self, after: str, limit: int) -> list[Tenant]:
+        """Tenants after an id, in byte order."""
+        async with self._maintenance.connection(None) as connection:
+            return [_tenant(r) for r in await connection.fetch(_SQL["list_tenants"], after, limit)]
+
+    async def only(self) -> tuple[int, str | None]:
+        """How many tenants there are, counted to 2, and the first one's id."""
+        async with self._maintenance.connection(None) as connection:
+            row = await connection.fetchrow(_SQL["count_tenants"])
+        assert row is not None
+        return row["tenant_count"], row["tenant_id"]
+
+    async def create(
+        self,
+        tenant_id: str,
+        *,
+        display_name: str = "",
+        dimension: int = 512,
+        profile_half_life_secs: float = 30 * 86400.0,
+        settings: TenantSettings | None = None,
+    ) -> Tenant:
+        """Makes a tenant with the default interaction types.
+
+        Raises:
+            AlreadyExists: the name is, or ever was, in use.
+        """
+        stored = (settings or TenantSettings()).model_dump_json()
+        async with self._maintenance.transaction(None) as connection:
+            made = await connection.fetch(
+                _SQL["create_tenant"],
+                tenant_id,
+                display_name,
+                dimension,
+                profile_half_life_secs,
+                stored,
+            )
+        if not made:
+            raise AlreadyExists(
+                f"The tenant id {tenant_id!r} is or was in use.",
+                reason="TENANT_EXISTS",
+                metadata={"tenant_id": tenant_id},
+            )
+        return await self.get(tenant_id)
+
+    async def update(
+        self, tenant_id: str, *, display_name: str, settings: TenantSettings
+    ) -> Tenant:
+        """Changes a tenant's name for people and its settings; NotFound when there is none."""
+        async with self._maintenance.connection(None) as connection:
+            changed = await connection.fetchval(
+                _SQL["update_tenant"], tenant_id, display_name, settings.model_dump_json()
+            )
+        if changed is None:
+            raise _not_found(tenant_id)
+        return await self.get(tenant_id)
+
+    async def begin_erasure(self, tenant_id: str) -> None:
+        """Refuses the tenant from now on; its rows go in the background. NotFound when there is none."""
+        async with self._maintenance.connection(None) as connection:
+            if await connection.fetchval(_SQL["begin_erasure"], tenant_id) is None:
+                raise _not_found(tenant_id)
+
+    async def set_interaction_type(
+        self, tenant_id: str, interaction_type: str, weight: float, marks_seen: bool | None
+    ) -> InteractionType:
+        """Makes or changes an interaction type; NotFound when there is no such tenant."""
+        async with self._maintenance.transaction(None) as connection:
+            if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
+                raise _not_found(tenant_id)
+            row = await connection.fetchrow(
+                _SQL["set_interaction_type"], tenant_id, interaction_type, weight, marks_seen
+            )
+        assert row is not None
+        return InteractionType(row["interaction_type"], row["weight"], row["marks_seen"])
+
+    async def delete_interaction_type(self, tenant_id: str, interaction_type: str) -> None:
+        """Removes an interaction type; NotFound when the tenant or the type is unknown."""
+        async with self._maintenance.transaction(None) as connection:
+            if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
+                raise _not_found(tenant_id)
+            gone = await connection.fetchval(
+                _SQL["delete_interaction_type"], tenant_id, interaction_type
+            )
+            if gone is None:
+                raise NotFound(f"The tenant has no interaction type {interaction_type!r}.")
+
+    async def bump_catalogue(self, tenant_id: str) -> None:
+        """Makes every cached answer of a tenant unusable."""
+        async with self._service.connection(tenant_id) as connection:
+            await connection.execute(_SQL["bump_catalogue"], tenant_id)
+
+    async def index_stats(self, tenant_id: str) -> IndexStats:
+        """Size and use of a tenant's vector index; NotFound when there is no such tenant."""
+        async with self._maintenance.connection(None) as connection:
+            row = await connection.fetchrow(_SQL["index_stats"], tenant_id)
+        if row is None:
+            raise _not_found(tenant_id)
+        return IndexStats(
+            placement=row["placement"],
+            entity_count=row["entity_count"],
+            vector_count=row["vector_count"],
+            index_name=row["index_name"] or "",
+            index_bytes=row["index_bytes"],
+            index_scans=row["index_scans"],
+            table_bytes=row["table_bytes"],
+        )

@@ -1,0 +1,106 @@
+"""What the jobs compute over a tenant's interactions: trending, popular, neighbours (maintenance role)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.database import Database
+from storage.queries import load
+from storage.tenants import Tenant
+
+_SQL = load("trends")
+_INTERACTIONS = load("interactions")
+_TENANTS = load("tenants")
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceTriples:
+    """Who interacted positively with what: three arrays of one length.
+
+    Attributes:
+        users: int32, numbered from 0 for this reading.
+        entities: int64 entity numbers.
+        weights: float32, summed a pair.
+    """
+
+    users: NDArray[np.int32]
+    entities: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+Neighbours = Iterator[tuple[int, list[int], list[float]]]
+"""(entity_no, neighbour numbers, their scores), strongest first."""
+
+
+class TrendStore:
+    """Reads interactions of whole tenants and replaces what follows from them."""
+
+    def __init__(self, maintenance: Database) -> None:
+        self._maintenance = maintenance
+
+    async def active_tenants(self, since: datetime) -> list[str]:
+        """Tenants that ingested anything since an instant, in byte order."""
+        async with self._maintenance.connection(None) as connection:
+            rows = await connection.fetch(_INTERACTIONS["tenants_with_interactions_since"], since)
+        return [row["tenant_id"] for row in rows]
+
+    async def finished_at(self, job: str) -> dict[str, datetime]:
+        """When a job last finished, by tenant."""
+        async with self._maintenance.connection(None) as connection:
+            rows = await connection.fetch(_SQL["job_finished_at"], job)
+        return {row["tenant_id"]: row["finished_at"] for row in rows}
+
+    async def refresh_trending(self, tenant: Tenant, keep: int = 1000) -> int:
+        """Counts trending and popular entities anew; returns how many are trending."""
+        settings = tenant.settings
+        async with self._maintenance.transaction(None) as connection:
+            count = await connection.fetchval(
+                _SQL["refresh_trending"],
+                tenant.tenant_id,
+                settings.trending_window_secs,
+                settings.trending_half_life_secs,
+                keep,
+            )
+            await connection.fetchval(
+                _SQL["refresh_popular"], tenant.tenant_id, settings.segment_attribute or None, keep
+            )
+            await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
+            await connection.execute(_SQL["finish_job"], tenant.tenant_id, "trending", "")
+        return int(count)
+
+    async def preferences(self, tenant: Tenant, limit: int) -> PreferenceTriples:
+        """Positive interactions of a tenant, read through a cursor into arrays, the latest `limit`."""
+        users: list[NDArray[np.int32]] = []
+        entities: list[NDArray[np.int64]] = []
+        weights: list[NDArray[np.float32]] = []
+        async with self._maintenance.transaction(None) as connection:
+            cursor = await connection.cursor(_SQL["read_preferences"], tenant.tenant_id, limit)
+            while rows := await cursor.fetch(50_000):
+                users.append(np.fromiter((r[0] for r in rows), np.int32, len(rows)))
+                entities.append(np.fromiter((r[1] for r in rows), np.int64, len(rows)))
+                weights.append(np.fromiter((r[2] for r in rows), np.float32, len(rows)))
+        return PreferenceTriples(
+            np.concatenate([np.empty(0, np.int32), *users]),
+            np.concatenate([np.empty(0, np.int64), *entities]),
+            np.concatenate([np.empty(0, np.float32), *weights]),
+        )
+
+    async def replace_neighbours(self, tenant: Tenant, neighbours: Neighbours) -> None:
+        """Swaps a tenant's item-to-item neighbours for new ones, in one transaction."""
+        async with self._maintenance.transaction(None) as connection:
+            await connection.execute(_SQL["clear_neighbours"], tenant.tenant_id)
+            await connection.copy_records_to_table(
+                "entity_neighbours",
+                records=((tenant.tenant_id, no, nos, scores) for no, nos, scores in neighbours),
+                columns=["tenant_id", "entity_no", "neighbour_nos", "scores"],
+            )
+            await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
+            await connection.execute(_SQL["finish_job"], tenant.tenant_id, "neighbours", "")
+
+    async def purge_keys(self, before: datetime, limit: int = 10_000) -> int:
+        """Forgets up to `limit` idempotency keys older than an instant; returns how many."""
+        async with self._maintenance.connection(None) as connection:
+            return int(await connection.fetchval(_INTERACTIONS["purge_keys"], before, limit))

@@ -1,0 +1,178 @@
+"""Users: profiles, recent history and who is like whom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.database import Database
+from storage.queries import load
+from storage.tenants import Tenant
+
+_SQL = load("users")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryItem:
+    """An entity of a user's recent history.
+
+    Attributes:
+        weight: the sum of the interactions' weights; negative means dislike.
+        vector: float16 feature vector of the most recent liked ones, else None.
+    """
+
+    entity_no: int
+    entity_type: str
+    entity_id: str
+    weight: float
+    happened_at: datetime
+    vector: NDArray[np.float16] | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserContext:
+    """What an answer for a user starts from, of one snapshot.
+
+    Attributes:
+        catalogue_revision: changes with every change of the tenant's catalogue.
+        revision: of the profile; 0 for a user never seen.
+        transaction_id: every transaction with a smaller number is part of this snapshot.
+        accumulator: float32, shape (dimension,), or None.
+        history: recent entities, newest first.
+        segment: the user entity's value of the tenant's segment attribute, or "".
+    """
+
+    catalogue_revision: int
+    revision: int
+    transaction_id: int
+    interaction_count: int
+    accumulator: NDArray[np.float32] | None
+    history: tuple[HistoryItem, ...]
+    segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredUserRow:
+    """A user and the cosine with what was asked for."""
+
+    user_id: str
+    score: float
+    interaction_count: int
+
+
+class UserStore:
+    """The user_profiles table and what is read beside it, for one tenant a call."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def context(
+        self, tenant: Tenant, user_id: str, *, interactions: int = 200, vectors: int = 30
+    ) -> UserContext:
+        """A user's profile and recent history in one round trip.
+
+        Args:
+            user_id: the user; "" for nobody.
+            interactions: how many of the latest interactions form the history.
+            vectors: of how many of the latest entities the feature vectors are read.
+        """
+        async with self._database.connection(tenant.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _SQL["user_context"],
+                tenant.tenant_id,
+                tenant.version,
+                tenant.placement,
+                user_id,
+                tenant.settings.segment_attribute or None,
+                interactions,
+                vectors,
+            )
+        assert row is not None
+        history = tuple(
+            HistoryItem(*item)
+            for item in zip(
+                row["entity_nos"] or (),
+                row["entity_types"] or (),
+                row["entity_ids"] or (),
+                row["weights"] or (),
+                row["happened_at"] or (),
+                row["vectors"] or (),
+                strict=True,
+            )
+        )
+        return UserContext(
+            catalogue_revision=row["catalogue_revision"] or 0,
+            revision=row["revision"] or 0,
+            transaction_id=row["transaction_id"],
+            interaction_count=row["interaction_count"] or 0,
+            accumulator=row["accumulator"],
+            history=history,
+            segment=row["segment"] or "",
+        )
+
+    async def preference(
+        self, tenant: Tenant, user_id: str
+    ) -> tuple[NDArray[np.float32] | None, int] | None:
+        """A user's accumulator and interaction count; None for a user never seen."""
+        async with self._database.connection(tenant.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _SQL["get_preference"], tenant.tenant_id, tenant.version, user_id
+            )
+        return None if row is None else (row["accumulator"], row["interaction_count"])
+
+    async def nearest(
+        self,
+        tenant: Tenant,
+        vector: NDArray[np.float32],
+        *,
+        without_user: str = "",
+        without_seen: tuple[str, str] | None = None,
+        limit: int,
+    ) -> list[ScoredUserRow]:
+        """Users whose preference vectors are nearest to a vector, searched exactly."""
+        entity_type, entity_id = without_seen or (None, None)
+        async with self._database.connection(tenant.tenant_id) as connection:
+            rows = await connection.fetch(
+                _SQL["nearest_users"],
+                tenant.tenant_id,
+                tenant.version,
+                vector,
+                without_user,
+                entity_type,
+                entity_id,
+                limit,
+            )
+        return [ScoredUserRow(r["user_id"], r["score"], r["interaction_count"]) for r in rows]
+
+    async def bump(self, tenant: Tenant, like_pattern: str) -> int:
+        """Makes cached answers of the users whose id matches a LIKE pattern unusable; returns how many."""
+        async with self._database.connection(tenant.tenant_id) as connection:
+            return int(
+                await connection.fetchval(_SQL["bump_users"], tenant.tenant_id, like_pattern)
+            )
+
+
+class ProfileMaintenance:
+    """Background work on the profiles of all tenants (maintenance role)."""
+
+    def __init__(self, maintenance: Database) -> None:
+        self._maintenance = maintenance
+
+    async def refresh_preferences(self, limit: int) -> int:
+        """Refreshes the preference vectors of up to `limit` changed profiles; returns how many."""
+        async with self._maintenance.connection(None) as connection:
+            return int(await connection.fetchval(_SQL["refresh_preferences"], limit))
+
+    async def take_rebuilds(self, limit: int) -> list[tuple[str, Sequence[str]]]:
+        """Takes up to `limit` entities off the rebuild list: (tenant_id, user ids) to rebuild.
+
+        The caller rebuilds at once; what a crash loses is taken up by the next change of the entity.
+        """
+        async with self._maintenance.connection(None) as connection:
+            rows = await connection.fetch(_SQL["take_profile_rebuilds"], limit)
+        users: dict[str, list[str]] = {}
+        for row in rows:
+            users.setdefault(row["tenant_id"], []).append(row["user_id"])
+        return list(users.items())

@@ -1,0 +1,144 @@
+"""Real servers for the tests: bundled ones, started once a session, a fresh database a test."""
+
+import asyncio
+import itertools
+import shutil
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+import redis
+
+from storage.config import DatabaseConfig, MigrationConfig
+from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
+from storage.embedded import EmbeddedServers
+from storage.migrations import MigrationRunner
+
+_TEMPLATE = "penchant_template"
+_numbers = itertools.count(1)
+T = TypeVar("T")
+
+
+def _wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine for a fixture that outlives the tests' event loops."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the bundled PostgreSQL's empty database."""
+    yield from _serve(tmp_path_factory.mktemp("postgres"), postgres=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the bundled Redis."""
+    yield from _serve(tmp_path_factory.mktemp("redis"), postgres=False)
+
+
+def _serve(directory: Path, *, postgres: bool) -> Iterator[str]:
+    servers = _wait_for(
+        EmbeddedServers.start(directory, postgres=postgres, redis=not postgres, durable=False)
+    )
+    try:
+        url = servers.database_url if postgres else servers.redis_url
+        assert url is not None
+        yield url
+    finally:
+        _wait_for(servers.stop())
+        shutil.rmtree(directory)
+
+
+def url_of(server: str, database: str) -> str:
+    """The server's URL with another database's name."""
+    return f"{server.rpartition('/')[0]}/{database}"
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: str) -> str:
+    """The name of a migrated database that nobody is connected to."""
+
+    async def make() -> None:
+        await _execute(postgres_server, f"CREATE DATABASE {_TEMPLATE}")
+        runner = MigrationRunner(url_of(postgres_server, _TEMPLATE), MigrationConfig())
+        await runner.run_migrations()
+
+    _wait_for(make())
+    return _TEMPLATE
+
+
+async def _execute(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def _fresh_database(server: str, template: str) -> AsyncIterator[str]:
+    name = f"test_{next(_numbers)}"
+    await _execute(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
+    yield url_of(server, name)
+    await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database_url(postgres_server: str, template_database: str) -> AsyncIterator[str]:
+    """The URL of a migrated database of the test's own."""
+    async for url in _fresh_database(postgres_server, template_database):
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(postgres_server: str) -> AsyncIterator[str]:
+    """The URL of a database of the test's own in which there is nothing."""
+    async for url in _fresh_database(postgres_server, "template0"):
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of a Redis that holds nothing."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
+ConnectDatabase = Callable[..., Coroutine[Any, Any, Database]]
+
+
+@pytest.fixture
+async def connect_database(database_url: str) -> AsyncIterator[ConnectDatabase]:
+    """A function that connects to the test's database: with a role, and keywords of its config."""
+    opened: list[Database] = []
+
+    async def connect(*, role: str | None = SERVICE_ROLE, **settings: Any) -> Database:
+        kept: dict[str, Any] = {"url": database_url, "min_connections": 1, "max_connections": 8}
+        config = DatabaseConfig(**(kept | settings))
+        opened.append(await Database(config, role=role).connect())
+        return opened[-1]
+
+    yield connect
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+async def database(connect_database: ConnectDatabase) -> Database:
+    """The test's database as calls see it: row-level security is on."""
+    return await connect_database()
+
+
+@pytest.fixture
+async def maintenance_database(connect_database: ConnectDatabase) -> Database:
+    """The test's database as jobs see it: all tenants."""
+    return await connect_database(role=MAINTENANCE_ROLE)
+
+
+@pytest.fixture
+async def owner_database(connect_database: ConnectDatabase) -> Database:
+    """The test's database as its owner sees it, who made the schema."""
+    return await connect_database(role=None)
