@@ -202,6 +202,10 @@ class Administration:
         """Makes every cached answer of a tenant unusable."""
         await self._store.bump_catalogue((await self.get_tenant(tenant_id)).tenant_id)
 
+    async def request_placement(self, tenant_id: str) -> tuple[int, str]:
+        """Asks for a placement of the tenant's own; the present one, and the move's phase."""
+        return await self._store.request_placement(check_tenant_id(tenant_id))
+
     async def index_stats(self, tenant_id: str) -> IndexStats:
         """Size and use of a tenant's vector index."""
         return await self._store.index_stats(check_tenant_id(tenant_id))

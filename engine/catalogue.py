@@ -87,26 +87,33 @@ def _prepare(draft: EntityDraft, dimension: int) -> _Prepared:
     return _Prepared(draft, attributes, features, given)
 
 
+def _merge_attributes(
+    present: str, new: _Prepared, dimension: int
+) -> tuple[str, NDArray[np.float32] | None, bool]:
+    """The attributes' new JSON text, their features, and whether they change at all."""
+    draft = new.draft
+    if "attributes" in draft.fields:
+        return new.attributes or "{}", new.features, True
+    keys = [
+        name.removeprefix("attributes.") for name in draft.fields if name.startswith("attributes.")
+    ]
+    if not keys:
+        return present, None, False
+    given = draft.attributes or {}
+    merged = orjson.loads(present)
+    for key in keys:
+        if key in given:
+            merged[key] = given[key]
+        else:
+            merged.pop(key, None)
+    return encode_json(merged, "entity.attributes"), extract_features(merged, dimension), True
+
+
 def _merge(present: EntityRow | None, new: _Prepared, dimension: int) -> EntityRow:
     draft = new.draft
     row = present or EntityRow(draft.entity_type, draft.entity_id)
     vector, given = row.feature_vector, row.vector_given
-    attributes, features = row.attributes, None
-    keys = [
-        name.removeprefix("attributes.") for name in draft.fields if name.startswith("attributes.")
-    ]
-    changed = False
-    if "attributes" in draft.fields:
-        attributes, features, changed = new.attributes or "{}", new.features, True
-    elif keys:
-        merged = orjson.loads(attributes)
-        for key in keys:
-            if key in (draft.attributes or {}):
-                merged[key] = (draft.attributes or {})[key]
-            else:
-                merged.pop(key, None)
-        attributes, changed = encode_json(merged, "entity.attributes"), True
-        features = extract_features(merged, dimension)
+    attributes, features, changed = _merge_attributes(row.attributes, new, dimension)
     if "feature_vector" in draft.fields:
         given = new.given is not None
         if not given and not changed:

@@ -112,7 +112,8 @@ def _check(tenant: Tenant, draft: InteractionDraft, now: datetime) -> Interactio
 def _refusal(row: InteractionRow, outcome: IngestOutcome) -> PenchantError:
     if outcome.status == "unknown_entity":
         return NotFound(
-            f"There is no entity {row.entity_id!r} of type {row.entity_type!r}, and the tenant refuses unknown ones.",
+            f"There is no entity {row.entity_id!r} of type {row.entity_type!r}, "
+            "and the tenant refuses unknown ones.",
             reason="ENTITY_NOT_FOUND",
             metadata={"entity_type": row.entity_type, "entity_id": row.entity_id},
         )
@@ -192,7 +193,7 @@ class InteractionLog:
         interaction_ids: Sequence[str],
         before: datetime | None,
     ) -> tuple[int, str]:
-        """Removes what satisfies every given condition; returns how many and the freshness token."""
+        """Removes what satisfies every given condition; returns how many, and the token."""
         if not (user_id or entity or interaction_ids):
             raise InvalidArgument.field(
                 "user_id", "is required, or session_id, entity or interaction_ids"
@@ -215,7 +216,7 @@ class InteractionLog:
         return count, encode_freshness(tenant, transaction_id)
 
     async def merge(self, tenant: Tenant, source: str, target: str) -> tuple[int, str]:
-        """Moves a stored user id's interactions to another; returns how many and the freshness token."""
+        """Moves a stored user id's interactions to another; returns how many, and the token."""
         if source == target:
             raise InvalidArgument.field("target_user_id", "is the source itself")
         count, transaction_id = await self._tenants.run(

@@ -1,4 +1,4 @@
-"""Recommend: versions and profile, cache, candidates, ranking; two round trips to PostgreSQL when cold."""
+"""Recommend: versions and profile, cache, candidates, ranking; cold it asks PostgreSQL twice."""
 
 import asyncio
 import uuid
@@ -108,7 +108,7 @@ class Recommender:
         return await self._tenants.run(tenant, lambda t: self._recommend(t, query))
 
     async def page(self, tenant: Tenant, items: Sequence[Item]) -> tuple[Item, ...]:
-        """Items of a list's later page with attributes, without those that may no longer be shown."""
+        """Items of a later page with attributes, without those that may no longer be shown."""
         numbers = [item.entity_no for item in items]
         shown = await self._tenants.run(tenant, lambda t: self._vectors.shown(t, numbers))
         return tuple(

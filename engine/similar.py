@@ -1,4 +1,4 @@
-"""The smaller questions: similar entities, similar users, an audience, what trends, a given list."""
+"""The smaller questions: similar entities and users, an audience, what trends, a given list."""
 
 import uuid
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _SIMILAR_SOURCES = frozenset({"content", "item_to_item"})
 
 @dataclass(frozen=True, slots=True)
 class TrendingAnswer:
-    """What trends, best first with scores relative to the first, and the window that was counted."""
+    """What trends, best first, scores relative to the first; and the window that was counted."""
 
     items: tuple[Item, ...]
     window: tuple[datetime, datetime] | None
@@ -107,7 +107,8 @@ class SimilarityFinder:
         accumulator, _ = found
         if accumulator is None or not np.any(accumulator):
             raise FailedPrecondition(
-                f"The user {user_id!r} has no preference vector: no entity they met has a feature vector."
+                f"The user {user_id!r} has no preference vector: "
+                "no entity they met has a feature vector."
             )
         vector = unit(accumulator)
         return await self._tenants.run(

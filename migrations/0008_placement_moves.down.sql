@@ -1,3 +1,12 @@
+DROP FUNCTION penchant_erase_rows(regclass, text, integer);
+DROP FUNCTION penchant_drop_placement(integer);
+DROP FUNCTION penchant_move_clean(integer, integer);
+DROP FUNCTION penchant_move_switch(text, integer, integer);
+DROP FUNCTION penchant_move_index(integer, integer);
+DROP FUNCTION penchant_move_drain(text, integer, integer, integer);
+DROP FUNCTION penchant_move_copy(text, integer, integer, bigint, integer);
+DROP FUNCTION penchant_entity_columns();
+DROP FUNCTION penchant_move_prepare(text, integer, integer);
 DROP FUNCTION penchant_log_placement_change() CASCADE;
 DROP TABLE placement_changes;
 DROP TABLE placement_moves;

@@ -1,1 +1,1 @@
-"""The gRPC edge: settings, wiring, servicers, interceptors, health, worker processes, command line."""
+"""The gRPC edge: settings, wiring, servicers, interceptors, health, processes, command line."""

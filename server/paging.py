@@ -69,7 +69,11 @@ def time_key(token: str, kind: str, hashed: bytes) -> tuple[datetime, str] | Non
 
 
 def items_token(
-    kind: str, hashed: bytes, recommendation_id: str, rest: Sequence[Item], issued: float | None = None
+    kind: str,
+    hashed: bytes,
+    recommendation_id: str,
+    rest: Sequence[Item],
+    issued: float | None = None,
 ) -> str:
     """A token that carries the snapshot of a list's rest; "" when nothing is left."""
     if not rest:

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+from penchant.v1 import recommendation_pb2 as pb
+from penchant.v1.common_pb2 import EntityRef
 
 from engine.answers import Answer, Item
-from engine.identifiers import check_id, check_page_size
 from engine.filters.compiler import compile_filter
+from engine.identifiers import check_id, check_page_size
 from engine.ingest import subject
 from engine.requests import (
     DEFAULT_PAGE_SIZE,
@@ -18,8 +20,6 @@ from engine.requests import (
     check_keys,
     check_share,
 )
-from penchant.v1 import recommendation_pb2 as pb
-from penchant.v1.common_pb2 import EntityRef
 from server.convert import json_to_struct
 from server.paging import hash_of
 from storage.entities import EntityKey

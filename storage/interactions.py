@@ -177,7 +177,7 @@ class InteractionStore:
         interaction_ids: Sequence[str] | None,
         before: datetime | None,
     ) -> tuple[int, int]:
-        """Removes the interactions that satisfy every given condition and rebuilds their users' profiles.
+        """Removes interactions that satisfy every given condition; rebuilds their users' profiles.
 
         Returns:
             How many were removed, and the transaction's number.

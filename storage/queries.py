@@ -1,7 +1,7 @@
-"""Named SQL: every statement stands in a .sql file as `-- name: x`, a line of description, the text.
+"""Named SQL: a statement stands in a .sql file as `-- name: x`, a line of description, the text.
 
-Two things are filled in when the files are read or a tenant's dimension is known, never from a
-caller's input: fragments of other files (`{eligible}`, `{sources}`) and `{dimension}`, an integer of
+Two things are filled in when files are read or a tenant's dimension is known, never from what
+a caller sends: fragments of other files (`{eligible}`, `{sources}`) and `{dimension}`, an integer of
 the tenant's row, which PostgreSQL only takes as a type modifier.
 """
 
@@ -56,7 +56,7 @@ def candidates(sources: frozenset[str], dimension: int) -> str:
 
 
 def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
-    """Every statement that the program can send, as (file.name, text): the test prepares them all."""
+    """Every statement that the program can send, as (file.name, text); a test prepares them all."""
     for path in sorted(_SQL_DIR.glob("*.sql")):
         yield from ((f"{path.stem}.{name}", text) for name, text in _read(path).items())
     yield from ((f"listed.{name}", text) for name, text in listed().items())

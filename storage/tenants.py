@@ -30,7 +30,7 @@ class TenantSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class InteractionType:
-    """A kind of interaction: what one adds to a profile, and whether it marks its entity as seen."""
+    """A kind of interaction: what it adds to a profile, and whether its entity is then seen."""
 
     interaction_type: str
     weight: float
@@ -67,7 +67,7 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """Size and use of a tenant's placement; bytes, and counts since PostgreSQL's statistics began."""
+    """Size (bytes) and use of a tenant's placement, counted since PostgreSQL's statistics began."""
 
     placement: int
     entity_count: int
@@ -187,7 +187,7 @@ class TenantStore:
         return await self.get(tenant_id)
 
     async def begin_erasure(self, tenant_id: str) -> None:
-        """Refuses the tenant from now on; its rows go in the background. NotFound when there is none."""
+        """Refuses the tenant from now on; its rows go in the background. NotFound for none."""
         async with self._maintenance.connection(None) as connection:
             if await connection.fetchval(_SQL["begin_erasure"], tenant_id) is None:
                 raise _not_found(tenant_id)
@@ -220,6 +220,16 @@ class TenantStore:
         """Makes every cached answer of a tenant unusable."""
         async with self._service.connection(tenant_id) as connection:
             await connection.execute(_SQL["bump_catalogue"], tenant_id)
+
+    async def request_placement(self, tenant_id: str) -> tuple[int, str]:
+        """Asks for a placement of the tenant's own; returns the present one and the move's phase."""
+        async with self._maintenance.transaction(None) as connection:
+            if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
+                raise _not_found(tenant_id)
+            await connection.execute(load("placements")["request_move"], tenant_id)
+            row = await connection.fetchrow(_SQL["placement_phase"], tenant_id)
+        assert row is not None
+        return row["placement"], row["phase"] or "done"
 
     async def index_stats(self, tenant_id: str) -> IndexStats:
         """Size and use of a tenant's vector index; NotFound when there is no such tenant."""

@@ -1,4 +1,4 @@
-"""What the jobs compute over a tenant's interactions: trending, popular, neighbours (maintenance role)."""
+"""What the jobs compute over a tenant's interactions: trending, popular, neighbours."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class TrendStore:
         return int(count)
 
     async def preferences(self, tenant: Tenant, limit: int) -> PreferenceTriples:
-        """Positive interactions of a tenant, read through a cursor into arrays, the latest `limit`."""
+        """The latest `limit` positive interactions of a tenant, through a cursor into arrays."""
         users: list[NDArray[np.int32]] = []
         entities: list[NDArray[np.int64]] = []
         weights: list[NDArray[np.float32]] = []

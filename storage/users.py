@@ -147,7 +147,7 @@ class UserStore:
         return [ScoredUserRow(r["user_id"], r["score"], r["interaction_count"]) for r in rows]
 
     async def bump(self, tenant: Tenant, like_pattern: str) -> int:
-        """Makes cached answers of the users whose id matches a LIKE pattern unusable; returns how many."""
+        """Makes cached answers of users by a LIKE pattern unusable; returns of how many users."""
         async with self._database.connection(tenant.tenant_id) as connection:
             return int(
                 await connection.fetchval(_SQL["bump_users"], tenant.tenant_id, like_pattern)
@@ -168,7 +168,7 @@ class ProfileMaintenance:
     async def take_rebuilds(self, limit: int) -> list[tuple[str, Sequence[str]]]:
         """Takes up to `limit` entities off the rebuild list: (tenant_id, user ids) to rebuild.
 
-        The caller rebuilds at once; what a crash loses is taken up by the next change of the entity.
+        The caller rebuilds at once; what a crash loses is taken up when the entity changes next.
         """
         async with self._maintenance.connection(None) as connection:
             rows = await connection.fetch(_SQL["take_profile_rebuilds"], limit)

@@ -1,1 +1,5 @@
-"""The command line: one file a command."""
+"""The command line: `penchant COMMAND`, one file a command."""
+
+from server.cli.app import main
+
+__all__ = ["main"]

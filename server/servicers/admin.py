@@ -3,25 +3,24 @@
 from typing import Any
 
 import grpc
+from penchant.v1 import admin_pb2 as pb
+from penchant.v1.admin_pb2_grpc import AdminServiceServicer
 
 from engine.administration import Administration, TenantDraft
 from engine.identifiers import check_page_size
 from engine.ingest import subject
-from penchant.v1 import admin_pb2 as pb
-from penchant.v1.admin_pb2_grpc import AdminServiceServicer
 from server.convert import fill_duration, fill_timestamp, to_seconds
 from server.paging import hash_of, key_token, text_key
 from storage.database import Database
 from storage.exceptions import InvalidArgument
 from storage.migrations import MigrationRunner
-from storage.placements import PlacementMover
 from storage.redis_cache import CacheStats, RedisCache
 from storage.tenants import InteractionType, Tenant
 
 _DEFAULT_PAGE_SIZE = 50
 _UNKNOWN = {pb.UNKNOWN_ENTITIES_ACCEPT: "accept", pb.UNKNOWN_ENTITIES_REFUSE: "refuse"}
 _UNKNOWN_NUMBERS = {name: number for number, name in _UNKNOWN.items()}
-_Context = grpc.aio.ServicerContext
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def _parse_tenant(message: pb.Tenant) -> TenantDraft:
@@ -78,13 +77,11 @@ class AdminServicer(AdminServiceServicer):
     def __init__(
         self,
         administration: Administration,
-        placements: PlacementMover,
         migrations: MigrationRunner,
         database: Database,
         cache: RedisCache | None,
     ) -> None:
         self._administration = administration
-        self._placements = placements
         self._migrations = migrations
         self._database = database
         self._cache = cache
@@ -142,9 +139,8 @@ class AdminServicer(AdminServiceServicer):
         self, request: pb.PlaceTenantRequest, context: _Context
     ) -> pb.PlaceTenantResponse:
         """Asks for a placement of the tenant's own."""
-        tenant = await self._administration.get_tenant(request.tenant_id)
-        move = await self._placements.request(tenant.tenant_id)
-        return pb.PlaceTenantResponse(placement=tenant.placement, phase=move.phase)
+        placement, phase = await self._administration.request_placement(request.tenant_id)
+        return pb.PlaceTenantResponse(placement=placement, phase=phase)
 
     async def SetInteractionType(
         self, request: pb.SetInteractionTypeRequest, context: _Context

@@ -1,15 +1,16 @@
 """EntityService."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
+from penchant.v1 import entity_pb2 as pb
+from penchant.v1.entity_pb2_grpc import EntityServiceServicer
 
 from engine.catalogue import Catalogue
 from engine.drafts import EntityDraft
 from engine.identifiers import check_page_size
-from penchant.v1 import entity_pb2 as pb
-from penchant.v1.entity_pb2_grpc import EntityServiceServicer
 from server.call import tenant_of_call
 from server.convert import fill_timestamp, json_to_struct, struct_to_json, to_datetime
 from server.errors import row_error
@@ -20,7 +21,7 @@ from storage.exceptions import InvalidArgument, PenchantError
 _ALL_FIELDS = ("attributes", "feature_vector", "hidden", "available_from", "available_until")
 _DEFAULT_PAGE_SIZE = 50
 _MAX_BATCH = 1000
-_Context = grpc.aio.ServicerContext
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def parse_draft(request: pb.UpsertEntityRequest) -> EntityDraft:
@@ -41,7 +42,9 @@ def parse_draft(request: pb.UpsertEntityRequest) -> EntityDraft:
         attributes=struct_to_json(entity.attributes, "entity.attributes")
         if entity.HasField("attributes")
         else None,
-        feature_vector=np.asarray(entity.feature_vector, np.float32) if entity.feature_vector else None,
+        feature_vector=np.asarray(entity.feature_vector, np.float32)
+        if entity.feature_vector
+        else None,
         hidden=entity.hidden,
         available_from=to_datetime(entity.available_from, "entity.available_from")
         if entity.HasField("available_from")

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
+from penchant.v1 import interaction_pb2 as pb
+from penchant.v1.interaction_pb2_grpc import InteractionServiceServicer
 
 from engine.drafts import InteractionDraft
 from engine.identifiers import check_page_size
-from engine.ingest import MAX_BATCH, Ack, InteractionLog, subject, SESSION_PREFIX
-from penchant.v1 import interaction_pb2 as pb
-from penchant.v1.interaction_pb2_grpc import InteractionServiceServicer
+from engine.ingest import MAX_BATCH, SESSION_PREFIX, Ack, InteractionLog, subject
 from server.call import tenant_of_call
 from server.convert import fill_timestamp, json_to_struct, struct_to_json, to_datetime
 from server.errors import row_error
@@ -19,7 +20,7 @@ from storage.interactions import InteractionRow
 
 _DEFAULT_PAGE_SIZE = 50
 _BATCHES_UNDER_WAY = 4
-_Context = grpc.aio.ServicerContext
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def parse_interaction(message: pb.Interaction) -> InteractionDraft:
@@ -129,7 +130,9 @@ class InteractionServicer(InteractionServiceServicer):
                 if isinstance(result, PenchantError)
             ],
             # New rows share one transaction, which is later than that of any duplicate.
-            freshness_token=min(acks, key=lambda ack: ack.duplicate).freshness_token if acks else "",
+            freshness_token=min(acks, key=lambda ack: ack.duplicate).freshness_token
+            if acks
+            else "",
         )
 
     async def ListInteractions(
@@ -145,7 +148,9 @@ class InteractionServicer(InteractionServiceServicer):
         rows = await self._log.page(
             tenant,
             user_id="" if of == "entity" else subject(request.user_id, request.session_id),
-            entity=(request.entity.entity_type, request.entity.entity_id) if of == "entity" else None,
+            entity=(request.entity.entity_type, request.entity.entity_id)
+            if of == "entity"
+            else None,
             interaction_type=request.interaction_type,
             before=time_key(request.page_token, "interactions", hashed),
             limit=size + 1,

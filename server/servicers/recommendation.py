@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
+from penchant.v1 import recommendation_pb2 as pb
+from penchant.v1.recommendation_pb2_grpc import RecommendationServiceServicer
 
 from engine.answers import Answer, Item
 from engine.catalogue import check_key
 from engine.filters.compiler import compile_filter
 from engine.freshness import check_freshness, encode_freshness
 from engine.identifiers import check_id, check_page_size
-from engine.ingest import subject
 from engine.recommender import Recommender
 from engine.requests import DEFAULT_PAGE_SIZE, RecommendQuery, check_finite
 from engine.similar import SimilarityFinder
-from penchant.v1 import recommendation_pb2 as pb
-from penchant.v1.recommendation_pb2_grpc import RecommendationServiceServicer
 from server.call import tenant_of_call
 from server.convert import fill_timestamp
 from server.errors import row_error
@@ -36,7 +35,7 @@ from storage.users import ScoredUserRow
 _MAX_BATCH = 100
 _AT_ONCE = 8
 _MAX_USERS = 1000
-_Context = grpc.aio.ServicerContext
+_Context = grpc.aio.ServicerContext[Any, Any]
 _R = TypeVar("_R", pb.SimilarUsersResponse, pb.RecommendUsersResponse)
 
 
@@ -154,9 +153,7 @@ class RecommendationServicer(RecommendationServiceServicer):
         )
         return _page_of_users(request, users, hashed, pb.RecommendUsersResponse)
 
-    async def Trending(
-        self, request: pb.TrendingRequest, context: _Context
-    ) -> pb.TrendingResponse:
+    async def Trending(self, request: pb.TrendingRequest, context: _Context) -> pb.TrendingResponse:
         """What gathered the most interactions lately."""
         tenant = tenant_of_call()
         size = check_page_size(request.page_size, DEFAULT_PAGE_SIZE)
@@ -169,7 +166,9 @@ class RecommendationServicer(RecommendationServiceServicer):
         else:
             answer = await self._finder.trending(
                 tenant,
-                entity_type=check_id(request.entity_type, "entity_type") if request.entity_type else "",
+                entity_type=check_id(request.entity_type, "entity_type")
+                if request.entity_type
+                else "",
                 filter=compile_filter(request.filter),
                 limit=max(size + 1, 500),
             )

@@ -109,3 +109,8 @@ WHERE t.tenant_id = $1 AND t.state = 'active';
 -- name: bump_catalogue_as_maintenance
 -- Like bump_catalogue, for the jobs.
 UPDATE catalogue_revisions SET revision = nextval('revision_seq') WHERE tenant_id = $1 AND slot = 0;
+
+-- name: placement_phase
+-- Where a tenant is, and how far its move has got (maintenance).
+SELECT t.placement, m.phase FROM tenants t LEFT JOIN placement_moves m USING (tenant_id)
+WHERE t.tenant_id = $1;

@@ -381,9 +381,9 @@ def postgres_without_pgvector(tmp_path_factory: pytest.TempPathFactory) -> Itera
     if account is not None:
         for directory in (sockets, cluster.parent):
             os.chown(directory, account.uid, account.gid)
+    initdb = str(_DEBIAN_15 / "initdb")
     subprocess.run(
-        ["initdb", "-D", str(cluster), "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"],
-        executable=_DEBIAN_15 / "initdb",
+        [initdb, "-D", str(cluster), "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"],
         check=True,
         capture_output=True,
         cwd="/",

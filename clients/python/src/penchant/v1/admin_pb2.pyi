@@ -483,7 +483,7 @@ class PlaceTenantResponse(_message.Message):
     placement: _builtins.int
     """placement is where the tenant is now."""
     phase: _builtins.str
-    """phase is where the move stands: requested, copying, indexing, switching, or done."""
+    """phase is where the move stands: requested, copying, indexing, switching, cleaning or done."""
     def __init__(
         self,
         *,

@@ -94,6 +94,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_PERMISSION_DENIED: the caller may not do this."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 33
     """ERROR_REASON_INTERNAL: a fault of this server, logged with the request id in metadata."""
+    ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 34
+    """ERROR_REASON_DATABASE_UNAVAILABLE: PostgreSQL cannot be reached, or closed the connection; RetryInfo says when to try again."""
+    ERROR_REASON_DATABASE_CONNECTIONS_EXHAUSTED: _ErrorReason.ValueType  # 35
+    """ERROR_REASON_DATABASE_CONNECTIONS_EXHAUSTED: PostgreSQL itself has no connection left."""
+    ERROR_REASON_DATABASE_DISK_FULL: _ErrorReason.ValueType  # 36
+    """ERROR_REASON_DATABASE_DISK_FULL: PostgreSQL's disk is full."""
+    ERROR_REASON_DATABASE_READ_ONLY: _ErrorReason.ValueType  # 37
+    """ERROR_REASON_DATABASE_READ_ONLY: PostgreSQL accepts no writes now, as during a failover."""
+    ERROR_REASON_DATABASE_REFUSED: _ErrorReason.ValueType  # 38
+    """ERROR_REASON_DATABASE_REFUSED: PostgreSQL refuses the user, the database or the role."""
+    ERROR_REASON_DATABASE_URL_MISSING: _ErrorReason.ValueType  # 39
+    """ERROR_REASON_DATABASE_URL_MISSING: no database is configured."""
+    ERROR_REASON_NOT_CONNECTED: _ErrorReason.ValueType  # 40
+    """ERROR_REASON_NOT_CONNECTED: the server has not opened its connections yet."""
+    ERROR_REASON_QUERY_TIMEOUT: _ErrorReason.ValueType  # 41
+    """ERROR_REASON_QUERY_TIMEOUT: a statement ran longer than the setting DATABASE_QUERY_TIMEOUT_SECS allows."""
+    ERROR_REASON_INVALID_TEXT: _ErrorReason.ValueType  # 42
+    """ERROR_REASON_INVALID_TEXT: a text holds a character that cannot be stored. Example: NUL."""
+    ERROR_REASON_TENANT_EXISTS: _ErrorReason.ValueType  # 43
+    """ERROR_REASON_TENANT_EXISTS: the tenant id is or was in use."""
+    ERROR_REASON_TENANT_ERASING: _ErrorReason.ValueType  # 44
+    """ERROR_REASON_TENANT_ERASING: the tenant is being erased."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the words that ErrorInfo.reason may carry, without their prefix
@@ -172,4 +194,26 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 32
 """ERROR_REASON_PERMISSION_DENIED: the caller may not do this."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 33
 """ERROR_REASON_INTERNAL: a fault of this server, logged with the request id in metadata."""
+ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 34
+"""ERROR_REASON_DATABASE_UNAVAILABLE: PostgreSQL cannot be reached, or closed the connection; RetryInfo says when to try again."""
+ERROR_REASON_DATABASE_CONNECTIONS_EXHAUSTED: ErrorReason.ValueType  # 35
+"""ERROR_REASON_DATABASE_CONNECTIONS_EXHAUSTED: PostgreSQL itself has no connection left."""
+ERROR_REASON_DATABASE_DISK_FULL: ErrorReason.ValueType  # 36
+"""ERROR_REASON_DATABASE_DISK_FULL: PostgreSQL's disk is full."""
+ERROR_REASON_DATABASE_READ_ONLY: ErrorReason.ValueType  # 37
+"""ERROR_REASON_DATABASE_READ_ONLY: PostgreSQL accepts no writes now, as during a failover."""
+ERROR_REASON_DATABASE_REFUSED: ErrorReason.ValueType  # 38
+"""ERROR_REASON_DATABASE_REFUSED: PostgreSQL refuses the user, the database or the role."""
+ERROR_REASON_DATABASE_URL_MISSING: ErrorReason.ValueType  # 39
+"""ERROR_REASON_DATABASE_URL_MISSING: no database is configured."""
+ERROR_REASON_NOT_CONNECTED: ErrorReason.ValueType  # 40
+"""ERROR_REASON_NOT_CONNECTED: the server has not opened its connections yet."""
+ERROR_REASON_QUERY_TIMEOUT: ErrorReason.ValueType  # 41
+"""ERROR_REASON_QUERY_TIMEOUT: a statement ran longer than the setting DATABASE_QUERY_TIMEOUT_SECS allows."""
+ERROR_REASON_INVALID_TEXT: ErrorReason.ValueType  # 42
+"""ERROR_REASON_INVALID_TEXT: a text holds a character that cannot be stored. Example: NUL."""
+ERROR_REASON_TENANT_EXISTS: ErrorReason.ValueType  # 43
+"""ERROR_REASON_TENANT_EXISTS: the tenant id is or was in use."""
+ERROR_REASON_TENANT_ERASING: ErrorReason.ValueType  # 44
+"""ERROR_REASON_TENANT_ERASING: the tenant is being erased."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,71 @@
+# The two commands to know: `make demo` and `make test`. All need Python 3.11 and a package index only.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/penchant/v1/*.proto)
+STUBS := clients/python/src
+ARGS ?=
+# One test process a core; each starts its own servers.
+JOBS ?= 2
+
+.PHONY: help setup demo serve test test-slow lint format types proto proto-check requirements bench clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(VENV)/.ready ## The virtual environment with everything pinned
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml clients/python/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e clients/python -e .
+	@touch $@
+
+demo: setup ## Starts everything, loads made-up books, recommends with reasons (ARGS=--once ends by itself)
+	$(BIN)/penchant demo $(ARGS)
+
+serve: setup ## The service with the bundled PostgreSQL and Redis
+	$(BIN)/penchant serve $(ARGS)
+
+test: setup ## Everything needed to trust a change
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not slow" $(ARGS)
+
+test-slow: setup ## Faults, long runs and properties with many examples
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: setup proto-check ## Style, types, import contracts, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy server engine storage jobs sources clients/python/src/penchant benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
+	if [ -n "$$tag" ]; then $(BIN)/buf breaking --against ".git#tag=$$tag"; \
+	else echo "buf breaking: no release tag yet, nothing to compare with"; fi
+
+format: setup ## Formats the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: setup ## Makes the stubs under clients/python anew
+	$(BIN)/python -m grpc_tools.protoc -Iprotos \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) \
+	  $(PROTOS)
+proto: OUT ?= $(STUBS)
+
+proto-check: setup
+	@rm -rf build/stubs && mkdir -p build/stubs && $(MAKE) --no-print-directory proto OUT=build/stubs
+	@diff -r build/stubs/penchant/v1 $(STUBS)/penchant/v1 -x __pycache__ -x __init__.py \
+	  || { echo "the stubs differ from the protos: run make proto"; exit 1; }
+
+requirements: setup ## Pins every dependency anew, by hash
+	$(BIN)/python requirements/compile.py
+
+bench: setup ## Requests a second and latency beside a bare echo, in one run
+	$(BIN)/python -m benchmarks.baseline $(ARGS)
+
+clean: ## Removes what make made
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

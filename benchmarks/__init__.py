@@ -1,0 +1,1 @@
+"""Measurements: both sides of every ratio, in one run."""

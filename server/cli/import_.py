@@ -1,0 +1,83 @@
+"""`penchant import movielens DIR`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sources.movielens import MovieLensSource
+
+from engine.catalogue import Upserted
+from engine.drafts import EntityDraft, InteractionDraft
+from engine.ingest import Ack
+from server.backends import backends, bootstrap
+from server.cli.app import load_settings, run
+from server.cli.console import complain, out, progress
+from server.deps import Deps, connect
+from storage.exceptions import PenchantError
+from storage.tenants import Tenant
+
+app = typer.Typer(help="Loads a data set.", no_args_is_help=True)
+
+_SHOWN_ERRORS = 5
+
+
+@app.callback()
+def import_() -> None:
+    """Loads a data set."""
+
+
+async def store_entities(deps: Deps, tenant: Tenant, batch: list[EntityDraft]) -> int:
+    """Stores a batch; returns how many rows were, and complains about the others."""
+    results = await deps.catalogue.upsert(tenant, batch)
+    _complain_about([r for r in results if isinstance(r, PenchantError)])
+    return sum(isinstance(result, Upserted) for result in results)
+
+
+async def store_interactions(deps: Deps, tenant: Tenant, batch: list[InteractionDraft]) -> int:
+    """Stores a batch; returns how many rows are stored, now or before."""
+    results = await deps.log.ingest(tenant, batch)
+    _complain_about([r for r in results if isinstance(r, PenchantError)])
+    return sum(isinstance(result, Ack) for result in results)
+
+
+def _complain_about(errors: list[PenchantError]) -> None:
+    for error in errors[:_SHOWN_ERRORS]:
+        complain(error.message)
+    if len(errors) > _SHOWN_ERRORS:
+        complain(f"and {len(errors) - _SHOWN_ERRORS} more rows")
+
+
+@app.command()
+def movielens(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="ml-100k or ml-latest layout")],
+    tenant: Annotated[str, typer.Option(help="tenant to load into; made if missing")] = "default",
+) -> None:
+    """Loads films with genres and years, and ratings as interactions; safe to repeat."""
+    from jobs.registry import run_once
+
+    from engine.administration import TenantDraft
+    from server.jobs_process import job_context
+    from storage.exceptions import NotFound
+
+    async def work() -> None:
+        source = MovieLensSource(directory)
+        async with backends(load_settings()) as settings:
+            await bootstrap(settings)
+            async with connect(settings) as deps:
+                try:
+                    known = await deps.tenants.get(tenant)
+                except NotFound:
+                    known = await deps.administration.create_tenant(TenantDraft(tenant))
+                await deps.administration.set_interaction_type(tenant, "rating", 1.0, None)
+                known = await deps.administration.get_tenant(tenant)
+                films = ratings = 0
+                for entities in progress(source.entities(), source.entity_count, "films"):
+                    films += await store_entities(deps, known, entities)
+                for batch in progress(source.interactions(), source.interaction_count, "ratings"):
+                    ratings += await store_interactions(deps, known, batch)
+            out.print("computing what is trending, popular and alike")
+            async with job_context(settings) as context:
+                await run_once(context)
+        out.print(f"stored {films} entities and {ratings} interactions for tenant {tenant}")
+
+    run(work())

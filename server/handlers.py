@@ -1,0 +1,124 @@
+"""Method handlers of grpc rebuilt around one function, without grpc's own parsing.
+
+grpc answers INTERNAL to bytes that do not parse, before any code of the service runs. Here raw
+bytes come in and are parsed in one place.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from server.admission import Admission
+from storage.exceptions import InvalidArgument
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Work: TypeAlias = Callable[[], Awaitable[Any]]
+
+
+class Serve(Protocol):
+    """Runs the work of one call with everything that the edge does around it."""
+
+    def __call__(self, context: Context, work: Work) -> Awaitable[Any]:
+        """The work's result; errors end the call with their status."""
+        ...
+
+
+def rebuild(handler: Handler, serve: Serve, admission: Admission) -> Handler:
+    """The handler of the same kind whose calls run through `serve`.
+
+    Args:
+        handler: of an asyncio servicer.
+        serve: called once a call.
+        admission: ends streams that wait for the caller when the worker drains.
+    """
+    parse = _parser(handler)
+    behaviour = _behaviour(handler)
+
+    async def one(raw: bytes, context: Context) -> Any:
+        return await serve(context, lambda: behaviour(parse(raw), context))
+
+    async def many(raw: AsyncIterator[bytes], context: Context) -> Any:
+        messages = _Messages(raw, parse, admission)
+        return await serve(context, lambda: behaviour(messages, context))
+
+    return _Handler(
+        request_streaming=handler.request_streaming,
+        response_streaming=handler.response_streaming,
+        response_serializer=handler.response_serializer,
+        behaviour=many if handler.request_streaming else one,
+    )
+
+
+class _Handler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+    def __init__(
+        self,
+        *,
+        request_streaming: bool,
+        response_streaming: bool,
+        response_serializer: Callable[[Any], bytes] | None,
+        behaviour: Callable[[Any, Context], Awaitable[Any]],
+    ) -> None:
+        self.request_streaming = request_streaming
+        self.response_streaming = response_streaming
+        self.request_deserializer = None
+        self.response_serializer = response_serializer
+        kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+        mine = kinds[2 * request_streaming + response_streaming]
+        for kind in kinds:
+            setattr(self, kind, behaviour if kind == mine else None)
+
+
+class _Messages:
+    """The caller's messages, each parsed when it is asked for."""
+
+    def __init__(
+        self, raw: AsyncIterator[bytes], parse: Callable[[bytes], Any], admission: Admission
+    ) -> None:
+        self._raw = aiter(raw)
+        self._parse = parse
+        self._admission = admission
+
+    def __aiter__(self) -> "_Messages":
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._parse(await self._admission.next_of(self._raw))
+
+
+def _parser(handler: Handler) -> Callable[[bytes], Any]:
+    deserialise = handler.request_deserializer
+    if deserialise is None:
+        return lambda raw: raw
+
+    def parse(raw: bytes) -> Any:
+        try:
+            return deserialise(raw)
+        except DecodeError as error:
+            raise InvalidArgument(
+                "The bytes of the request are no message of the method's request type.",
+                reason="MALFORMED_REQUEST",
+            ) from error
+
+    return parse
+
+
+def _behaviour(handler: Handler) -> Callable[[Any, Context], Awaitable[Any]]:
+    if not handler.response_streaming:
+        return handler.stream_unary if handler.request_streaming else handler.unary_unary  # type: ignore[return-value]
+    produce = handler.stream_stream if handler.request_streaming else handler.unary_stream
+    if not inspect.isasyncgenfunction(produce):
+        return produce  # type: ignore[return-value]  # writes to the context itself
+
+    async def write_all(request: Any, context: Context) -> None:
+        answers = produce(request, context)
+        try:
+            async for answer in answers:
+                await context.write(answer)
+        finally:
+            await answers.aclose()
+
+    return write_all

@@ -1,0 +1,242 @@
+"""What happens around every call: request id, admission, deadline, tenant, errors, log, metrics."""
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from server.admission import Admission
+from server.call import CURRENT_CALL, Call
+from server.errors import domain_error, reason_of, to_status
+from server.handlers import Context, Handler, Work, rebuild
+from server.metrics import Metrics
+from storage.exceptions import DeadlineExceeded, InvalidArgument
+from storage.tenants import Tenant
+
+REQUEST_ID_KEY = "x-request-id"
+TENANT_KEY = "x-tenant-id"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+TENANT_SERVICES = frozenset(
+    f"penchant.v1.{name}"
+    for name in ("RecommendationService", "InteractionService", "EntityService")
+)
+"""Services whose every call acts for one tenant."""
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class TenantResolver(Protocol):
+    """Finds the tenant that a call names."""
+
+    async def resolve(self, tenant_id: str | None) -> Tenant:
+        """The tenant of that id; None: the call names none. Raises errors of the domain."""
+        ...
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor):
+    """The one interceptor of the server, for all services and all four kinds of methods.
+
+    Args:
+        tenants: finds the tenant of calls to TENANT_SERVICES; None: nobody's tenant is looked up.
+        metrics: counts calls and their time.
+        max_concurrent_calls: more at a time are refused; health checks go past the limit.
+        default_deadline_secs: for unary calls that bring no deadline.
+        log: gets a line a call; structlog's when None.
+
+    Attributes:
+        admission: how many calls there are, and whether the worker drains.
+    """
+
+    def __init__(
+        self,
+        tenants: TenantResolver | None,
+        metrics: Metrics,
+        *,
+        max_concurrent_calls: int,
+        default_deadline_secs: float,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.admission = Admission(max_concurrent_calls)
+        self._tenants = tenants
+        self._metrics = metrics
+        self._default_deadline_secs = default_deadline_secs
+        self._log: FilteringBoundLogger = log or structlog.get_logger("server.calls")
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """The handler of a method, rebuilt when it is first called."""
+        name = handler_call_details.method
+        known = self._handlers.get(name)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # grpc answers UNIMPLEMENTED
+        method = _Method(name, handler, self._metrics)
+
+        def serve(context: Context, work: Work) -> Awaitable[Any]:
+            return self._serve(method, context, work)
+
+        self._handlers[name] = rebuild(handler, serve, self.admission)
+        return self._handlers[name]
+
+    async def _serve(self, method: "_Method", context: Context, work: Work) -> Any:
+        begin = time.perf_counter()
+        request_id, tenant_ids = _metadata_of(context)
+        call = Call(request_id, method.name, context.peer())
+        CURRENT_CALL.set(call)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        outcome = _Outcome()
+        admitted = False
+        self._metrics.in_flight.inc()
+        try:
+            if not method.is_health:
+                self.admission.enter()
+                admitted = True
+            return await self._work(method, call, context, tenant_ids, work)
+        except grpc.aio.AbortError:
+            outcome.code = _code_of(context)
+            raise
+        except asyncio.CancelledError:
+            late = call.deadline is not None and time.monotonic() >= call.deadline
+            outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # noqa: BLE001 - here every error becomes a status
+            outcome.failed(error)
+            status = to_status(error, request_id)
+            outcome.code = _CODES[status.code]
+            await context.abort(
+                outcome.code,
+                status.message,
+                ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id)),
+            )
+        finally:
+            if admitted:
+                self.admission.leave()
+            self._metrics.in_flight.dec()
+            seconds = time.perf_counter() - begin
+            method.count(outcome.code, seconds)
+            self._write_line(method, call, outcome, seconds)
+
+    async def _work(
+        self,
+        method: "_Method",
+        call: Call,
+        context: Context,
+        tenant_ids: set[str],
+        work: Work,
+    ) -> Any:
+        left: float | None = context.time_remaining()
+        if left is None and method.is_unary:
+            left = self._default_deadline_secs
+        if left is not None:
+            call.deadline = time.monotonic() + left
+        scope = asyncio.timeout(left)
+        try:
+            async with scope:
+                if len(tenant_ids) > 1:
+                    raise InvalidArgument.field(TENANT_KEY, "is given twice with different values")
+                call.tenant_id = next(iter(tenant_ids), None)
+                if method.is_for_tenant and self._tenants is not None:
+                    call.tenant = await self._tenants.resolve(call.tenant_id)
+                response = await work()
+        except TimeoutError:
+            if scope.expired():
+                raise DeadlineExceeded from None
+            raise
+        if response is None and not method.streams_answers:
+            # channelz sets a code and returns nothing, which would not serialise.
+            await context.abort(_code_of(context), _text(context.details()))
+        return response
+
+    def _write_line(
+        self, method: "_Method", call: Call, outcome: "_Outcome", seconds: float
+    ) -> None:
+        if outcome.fault is not None:
+            write = self._log.error
+        elif method.is_health:
+            write = self._log.debug
+        else:
+            write = self._log.info
+        facts: dict[str, Any] = {
+            "method": call.method,
+            "code": outcome.code.name,
+            "ms": round(seconds * 1000, 3),
+            "request_id": call.request_id,
+            "tenant_id": call.tenant.tenant_id if call.tenant is not None else call.tenant_id,
+            "peer": call.peer,
+        }
+        if outcome.reason is not None:
+            facts["reason"] = outcome.reason
+        if outcome.fault is not None:
+            facts["exc_info"] = outcome.fault
+        write("call", **facts)
+
+
+class _Method:
+    """What is known of a method before a call: its services' rules and its metrics."""
+
+    def __init__(self, name: str, handler: Handler, metrics: Metrics) -> None:
+        self.name = name
+        self.service, _, self.short_name = name.removeprefix("/").rpartition("/")
+        self.is_health = self.service == HEALTH_SERVICE
+        self.is_for_tenant = self.service in TENANT_SERVICES
+        self.streams_answers = handler.response_streaming
+        self.is_unary = not (handler.request_streaming or handler.response_streaming)
+        self._seconds = metrics.seconds.labels(name)
+        self._calls = metrics.calls
+
+    def count(self, code: grpc.StatusCode, seconds: float) -> None:
+        self._calls.labels(self.service, self.short_name, code.name).inc()
+        self._seconds.observe(seconds)
+
+
+class _Outcome:
+    """How a call ended."""
+
+    def __init__(self) -> None:
+        self.code = grpc.StatusCode.OK
+        self.reason: str | None = None
+        self.fault: Exception | None = None
+
+    def failed(self, error: Exception) -> None:
+        known = domain_error(error)
+        if known is None:
+            self.reason, self.fault = "INTERNAL", error
+        else:
+            self.reason = reason_of(known)
+
+
+def _metadata_of(context: Context) -> tuple[str, set[str]]:
+    """The request id, the caller's if it is sane, and the tenant ids that are given."""
+    request_id = None
+    tenant_ids = set()
+    for key, value in context.invocation_metadata() or ():
+        if key == TENANT_KEY:
+            tenant_ids.add(_text(value))
+        elif key == REQUEST_ID_KEY and _SANE_REQUEST_ID.fullmatch(_text(value)):
+            request_id = _text(value)
+    return request_id or uuid.uuid4().hex, tenant_ids
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _code_of(context: Context) -> grpc.StatusCode:
+    """The code that a servicer set; grpc gives it as a number or as a member."""
+    code: Any = context.code()
+    found = code if isinstance(code, grpc.StatusCode) else _CODES.get(code)
+    return grpc.StatusCode.UNKNOWN if found in {None, grpc.StatusCode.OK} else found

@@ -1,0 +1,24 @@
+"""The jobs process: run by `server.processes` as `python -m server.jobs_process`."""
+
+import asyncio
+import os
+import sys
+
+import uvloop
+
+from server.logs import configure_logs
+from server.transfer import read_settings
+
+
+def main() -> None:
+    """The entry point of the process; settings come on standard input."""
+    from jobs.main import run
+
+    settings = read_settings(sys.stdin.read())
+    configure_logs(settings.log_format, settings.log_level, jobs=os.getpid())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The service's settings: one tree, built once, from the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.config import DatabaseConfig, MigrationConfig, RedisCacheConfig
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def default_data_dir() -> Path:
+    """Where the bundled servers keep their data: `penchant` in the user's data directory."""
+    base = os.environ.get("XDG_DATA_HOME", "").strip()
+    return (Path(base) if base else Path.home() / ".local" / "share") / "penchant"
+
+
+class Settings(BaseSettings):
+    """How the service runs.
+
+    Environment: PENCHANT_ and the field's name in capitals; the three groups `database`,
+    `migrations` and `cache` read variables of their own (`storage.config`).
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENCHANT_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0: any free one")
+    workers: int = Field(1, ge=1, le=256, description="worker processes on the one port")
+    metrics_port: int = Field(
+        9464, ge=0, le=65535, description="port of the Prometheus metrics of all workers; 0: none"
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="what the bundled servers store"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="of a log line; auto: console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lines below it are not written"
+    )
+    max_concurrent_calls: int = Field(
+        256, ge=1, description="calls that one worker handles at a time; more are refused"
+    )
+    max_message_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="largest request and answer"
+    )
+    default_deadline_secs: Seconds = Field(
+        30, description="time for a unary call that brings no deadline; streams have none"
+    )
+    shutdown_grace_secs: float = Field(
+        10, ge=0, description="time for calls under way to end when the service stops"
+    )
+    max_connection_age_secs: Seconds = Field(
+        300, description="older connections are closed, so that callers spread over new workers"
+    )
+    max_connection_age_grace_secs: Seconds = Field(
+        30, description="time for the calls of such a connection to end"
+    )
+    idempotency_window_days: int = Field(
+        7, ge=1, description="days for which a repeated interaction_id is recognised"
+    )
+    jobs_enabled: bool = Field(True, description="run the process of background jobs")
+    trending_interval_secs: Seconds = Field(30, description="between refreshes of what trends")
+    profile_interval_secs: Seconds = Field(
+        5, description="between refreshes of the users' preference vectors"
+    )
+    neighbours_interval_secs: Seconds = Field(
+        60, description="between refreshes of what goes together"
+    )
+    placement_interval_secs: Seconds = Field(
+        30, description="between looks for tenants that need a partition of their own"
+    )
+    retention_interval_secs: Seconds = Field(
+        3600, description="between purges of what has outlived its window"
+    )
+    own_placement_threshold: int = Field(
+        10_000, ge=1, description="entities from which a tenant gets a partition of its own"
+    )
+    cold_start_interactions: int = Field(
+        5, ge=0, description="users with fewer interactions get what trends blended in"
+    )
+    result_cache_ttl_secs: float = Field(
+        60, ge=0, description="life of an answer in the result cache; 0: not kept"
+    )
+    default_tenant: str = Field(
+        "default", description="tenant made at the start when there is none; empty: none is made"
+    )
+    database: DatabaseConfig = Field(
+        default_factory=DatabaseConfig, description="PostgreSQL (DATABASE_...)"
+    )
+    migrations: MigrationConfig = Field(
+        default_factory=MigrationConfig,
+        description="schema changes (AUTO_RUN_MIGRATIONS, VALIDATE_PGVECTOR)",
+    )
+    cache: RedisCacheConfig = Field(
+        default_factory=RedisCacheConfig, description="Redis (REDIS_...)"
+    )

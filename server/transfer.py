@@ -1,0 +1,30 @@
+"""Settings on their way to a child process: through a pipe, since argv and environ can be read by others."""
+
+import json
+
+from pydantic import SecretStr
+
+from server.settings import Settings
+from storage.config import DatabaseConfig, MigrationConfig, RedisCacheConfig
+
+
+def write_settings(settings: Settings) -> str:
+    """Settings as JSON text, secrets in clear."""
+    plain = settings.model_dump(mode="json")
+    for part in ("database", "cache"):
+        url: SecretStr | None = getattr(settings, part).url
+        plain[part]["url"] = None if url is None else url.get_secret_value()
+    return json.dumps(plain)
+
+
+def read_settings(text: str) -> Settings:
+    """The settings of `write_settings`, whatever the environment says."""
+    plain = json.loads(text)
+    return Settings(
+        **{
+            **plain,
+            "database": DatabaseConfig(**plain["database"]),
+            "migrations": MigrationConfig(**plain["migrations"]),
+            "cache": RedisCacheConfig(**plain["cache"]),
+        }
+    )

@@ -1,0 +1,131 @@
+"""The server put together: the only place where parts meet the wire."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from penchant.v1 import (
+    admin_pb2_grpc,
+    entity_pb2_grpc,
+    interaction_pb2_grpc,
+    recommendation_pb2_grpc,
+)
+
+from server.deps import Deps
+from server.health import HealthMonitor
+from server.interceptor import EdgeInterceptor
+from server.metrics import Metrics
+from server.reflection import add_reflection
+from server.servicers.admin import AdminServicer
+from server.servicers.entity import EntityServicer
+from server.servicers.interaction import InteractionServicer
+from server.servicers.recommendation import RecommendationServicer
+from server.settings import Settings
+
+SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Deps], Any]], ...] = (
+    (
+        "penchant.v1.RecommendationService",
+        recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
+        lambda deps: RecommendationServicer(deps.recommender, deps.finder),
+    ),
+    (
+        "penchant.v1.InteractionService",
+        interaction_pb2_grpc.add_InteractionServiceServicer_to_server,
+        lambda deps: InteractionServicer(deps.log),
+    ),
+    (
+        "penchant.v1.EntityService",
+        entity_pb2_grpc.add_EntityServiceServicer_to_server,
+        lambda deps: EntityServicer(deps.catalogue),
+    ),
+    (
+        "penchant.v1.AdminService",
+        admin_pb2_grpc.add_AdminServiceServicer_to_server,
+        lambda deps: AdminServicer(deps.administration, deps.migrations, deps.database, deps.cache),
+    ),
+)
+"""Every service: its name, how it is added, and its servicer. A new one is one more line."""
+
+_LAST_SECS = 0.5
+
+
+class Server:
+    """A server of one process, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: grpc.aio.Server,
+        edge: EdgeInterceptor,
+        health: HealthMonitor,
+    ) -> None:
+        self._settings = settings
+        self._server = server
+        self._edge = edge
+        self.health = health
+        self.port = 0
+
+    async def start(self) -> int:
+        """Listens; health becomes SERVING with the first good check. Returns the port."""
+        await self.health.prepare()
+        address = f"{self._settings.host}:{self._settings.port}"
+        self.port = self._server.add_insecure_port(address)
+        await self._server.start()
+        await self.health.start()
+        return self.port
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Health goes NOT_SERVING, new calls are refused, calls under way may end within the grace."""
+        admission = self._edge.admission
+        admission.drain()
+        await self.health.drain()
+        limit = self._settings.shutdown_grace_secs if grace is None else grace
+        await admission.idle(limit)
+        # Open now are health watches, calls past the grace and answers on their way out.
+        await self._server.stop(min(limit, _LAST_SECS))
+
+    async def wait(self) -> None:
+        """Until the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+def build_server(settings: Settings, deps: Deps) -> Server:
+    """Wires settings and parts to a server that has not started yet."""
+    metrics = Metrics()
+    edge = EdgeInterceptor(
+        deps.tenants,
+        metrics,
+        max_concurrent_calls=settings.max_concurrent_calls,
+        default_deadline_secs=settings.default_deadline_secs,
+    )
+    server = grpc.aio.server(
+        interceptors=[edge],
+        options=(
+            ("grpc.so_reuseport", 1),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_connection_age_ms", int(settings.max_connection_age_secs * 1000)),
+            (
+                "grpc.max_connection_age_grace_ms",
+                int(settings.max_connection_age_grace_secs * 1000),
+            ),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.enable_channelz", 1),
+        ),
+    )
+    for _, add, make in SERVICES:
+        add(make(deps), server)
+    health = HealthMonitor(deps.database, deps.cache, metrics)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    channelz.add_channelz_servicer(server)
+    add_reflection(
+        server,
+        (
+            *(name for name, _, _ in SERVICES),
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
+        ),
+    )
+    return Server(settings, server, edge, health)

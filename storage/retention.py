@@ -1,0 +1,124 @@
+"""What is to be kept no longer, and room for what comes: keys, erased tenants, partitions."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from storage.database import Connection, Database
+from storage.placements import LOCK_TIMEOUT_MS, PlacementStore
+from storage.queries import load
+from storage.retry import retry_transient
+
+_SQL = load("retention")
+_TENANTS = load("tenants")
+_INTERACTIONS = load("interactions")
+_PLACEMENTS = load("placements")
+
+T = TypeVar("T")
+
+_PATIENCE_SECS = 60.0
+_ATTEMPTS = 60
+
+
+class RetentionStore:
+    """Housekeeping over all tenants.
+
+    Args:
+        owner: connections of the schema's owner, who may make and drop tables.
+        maintenance: connections that see all tenants.
+        slice_size: rows that one transaction deletes.
+    """
+
+    def __init__(self, owner: Database, maintenance: Database, *, slice_size: int = 5_000) -> None:
+        self._owner = owner
+        self._maintenance = maintenance
+        self._slice_size = slice_size
+        self._placements = PlacementStore(owner, maintenance)
+
+    async def ensure_interaction_partitions(self, months_ahead: int) -> int:
+        """Makes the event log's partitions of this month and the next ones; returns how many."""
+
+        async def ensure() -> int:
+            async with self._owner.transaction(None) as connection:
+                await connection.execute(_PLACEMENTS["set_lock_timeout"], LOCK_TIMEOUT_MS)
+                made = await connection.fetchval(
+                    _INTERACTIONS["ensure_interaction_partitions"], months_ahead
+                )
+            return int(made)
+
+        return await self._patiently(ensure)
+
+    async def purge_keys(self, before: datetime) -> int:
+        """Forgets the idempotency keys older than an instant; returns how many."""
+        purged = 0
+        while True:
+            async with self._maintenance.connection(None) as connection:
+                count = await connection.fetchval(
+                    _INTERACTIONS["purge_keys"], before, self._slice_size
+                )
+            purged += int(count)
+            if count < self._slice_size:
+                return purged
+
+    async def erasing(self) -> list[str]:
+        """Tenants whose erasure has begun and is not finished."""
+        async with self._maintenance.connection(None) as connection:
+            rows = await connection.fetch(_TENANTS["list_erasing_tenants"])
+        return [row["tenant_id"] for row in rows]
+
+    async def erase(self, tenant_id: str) -> None:
+        """Deletes all rows of a tenant whose erasure has begun; its name stays taken.
+
+        Can be called again after any interruption. A tenant in another state is left alone.
+        """
+        if await self._patiently(partial(self._fence, tenant_id)):
+            await self._placements.abandon(tenant_id)
+            await self._patiently(partial(self._leave_placement, tenant_id))
+            while not await self._patiently(partial(self._delete_rows, tenant_id)):
+                pass
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await retry_transient(work, deadline_secs=_PATIENCE_SECS, attempts=_ATTEMPTS)
+
+    async def _fence(self, tenant_id: str) -> bool:
+        """Waits for the writers that began before the erasure; no other gets in."""
+        async with self._owner.transaction(tenant_id) as connection:
+            return await self._locked(connection, tenant_id, fence=True) is not None
+
+    async def _leave_placement(self, tenant_id: str) -> None:
+        async with self._owner.transaction(tenant_id) as connection:
+            placement = await self._locked(connection, tenant_id, fence=False)
+            if placement:
+                await connection.execute(_SQL["leave_placement"], tenant_id)
+                await connection.execute(_PLACEMENTS["drop_placement"], placement)
+
+    async def _locked(self, connection: Connection, tenant_id: str, *, fence: bool) -> int | None:
+        """The placement of a tenant that is being erased, its row locked; None for any other."""
+        await connection.execute(_PLACEMENTS["set_lock_timeout"], LOCK_TIMEOUT_MS)
+        row = await connection.fetchrow(_SQL["lock_erasing"], tenant_id)
+        if row is None:
+            return None
+        if fence:
+            await connection.execute(_TENANTS["lock_tenant"], row["tenant_no"])
+        return int(row["placement"])
+
+    async def _delete_rows(self, tenant_id: str) -> bool:
+        """Deletes in slices, then looks once more with the tenant fenced; whether that was all."""
+        async with self._owner.connection(tenant_id) as connection:
+            tables = [row["name"] for row in await connection.fetch(_SQL["tenant_tables"])]
+            for table in tables:
+                while await self._erase_rows(connection, table, tenant_id):
+                    pass
+        async with self._owner.transaction(tenant_id) as connection:
+            if await self._locked(connection, tenant_id, fence=True) is None:
+                return True
+            late = [await self._erase_rows(connection, table, tenant_id) for table in tables]
+            if not any(late):
+                await connection.execute(_TENANTS["finish_erasure"], tenant_id)
+        return not any(late)
+
+    async def _erase_rows(self, connection: Connection, table: str, tenant_id: str) -> int:
+        return int(
+            await connection.fetchval(_SQL["erase_rows"], table, tenant_id, self._slice_size)
+        )
