@@ -85,8 +85,8 @@ class HealthMonitor:
     async def check(self) -> None:
         """One look at everything."""
         database, cache = await asyncio.gather(
-            _bounded(self._database.health_check()),
-            _bounded(self._cache.ping()) if self._cache is not None else _yes(),
+            _bounded(self._database.health_check),
+            _bounded(self._cache.ping) if self._cache is not None else _yes(),
         )
         self._note("postgresql", up=database)
         self._note("redis", up=cache)
@@ -123,10 +123,10 @@ class HealthMonitor:
             await self.servicer.set(service, _SERVING if serving else _NOT_SERVING)
 
 
-async def _bounded(check: Awaitable[bool]) -> bool:
+async def _bounded(check: Callable[[], Awaitable[bool]]) -> bool:
     with contextlib.suppress(Exception):  # a check that fails in whatever way says no
         async with asyncio.timeout(_CHECK_SECS):
-            return await check
+            return await check()
     return False
 
 

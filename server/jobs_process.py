@@ -6,14 +6,13 @@ import sys
 
 import uvloop
 
+from jobs.main import run
 from server.logs import configure_logs
 from server.transfer import read_settings
 
 
 def main() -> None:
     """The entry point of the process; settings come on standard input."""
-    from jobs.main import run
-
     settings = read_settings(sys.stdin.read())
     configure_logs(settings.log_format, settings.log_level, jobs=os.getpid())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

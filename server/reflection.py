@@ -40,7 +40,8 @@ def _describe_v1() -> None:
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     old, new = file.package, "grpc.reflection.v1"
     file.name, file.package = "grpc/reflection/v1/reflection.proto", new
-    for field in (field for message in file.message_type for field in message.field):
+    fields = (field for message in file.message_type for field in message.field)
+    for field in (field for field in fields if field.type_name):
         field.type_name = field.type_name.replace(f".{old}.", f".{new}.")
     for method in file.service[0].method:
         method.input_type = method.input_type.replace(f".{old}.", f".{new}.")

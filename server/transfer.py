@@ -1,4 +1,4 @@
-"""Settings on their way to a child process: through a pipe, since argv and environ can be read by others."""
+"""Settings on their way to a child process: through a pipe, which nobody else can read."""
 
 import json
 

@@ -77,7 +77,7 @@ class Server:
         return self.port
 
     async def stop(self, grace: float | None = None) -> None:
-        """Health goes NOT_SERVING, new calls are refused, calls under way may end within the grace."""
+        """Refuses new calls, lets those under way end within the grace; health is NOT_SERVING."""
         admission = self._edge.admission
         admission.drain()
         await self.health.drain()

@@ -4,46 +4,52 @@ Run by `server.processes` as `python -m server.worker`, with the settings on sta
 """
 
 import asyncio
+import contextlib
 import os
-import signal
 import sys
 
 import structlog
 import uvloop
 
+from server.deps import Deps, connect
 from server.logs import configure_logs
 from server.settings import Settings
+from server.stopping import Stopped, StopSignal
 from server.transfer import read_settings
+from server.wiring import build_server
 from storage.exceptions import PenchantError
 
-log = structlog.get_logger("penchant.worker")
+READY = "READY"
+"""The line on standard output that tells the parent of a server that listens."""
+
 _RETRY_SECS = 1.0
 
+_log = structlog.get_logger(__name__)
 
-async def serve_worker(settings: Settings, ready: asyncio.Event | None = None) -> None:
-    """Serves until SIGTERM or SIGINT; waits for a PostgreSQL that is away."""
-    from server.deps import connect
-    from server.wiring import build_server
 
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    while not stopping.is_set():
+async def serve_worker(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT; waits for a PostgreSQL that is away at the start."""
+    stop = StopSignal()
+    async with contextlib.AsyncExitStack() as stack:
+        with contextlib.suppress(Stopped):
+            deps = await stop.before(_connected(settings, stack))
+            server = build_server(settings, deps)
+            await server.start()
+            sys.stdout.write(f"{READY}\n")
+            sys.stdout.flush()
+            await stop.wait()
+            _log.info("draining")
+            await server.stop()
+    _log.info("stopped")
+
+
+async def _connected(settings: Settings, stack: contextlib.AsyncExitStack) -> Deps:
+    while True:
         try:
-            async with connect(settings) as deps:
-                server = build_server(settings, deps)
-                await server.start()
-                print("READY", flush=True)  # noqa: T201 - the parent reads it
-                if ready is not None:
-                    ready.set()
-                await stopping.wait()
-                log.info("draining")
-                await server.stop()
+            return await stack.enter_async_context(connect(settings))
         except PenchantError as error:
-            log.warning("cannot start yet", reason=error.reason, message=error.message)
+            _log.warning("cannot start yet", reason=error.reason, message=error.message)
             await asyncio.sleep(_RETRY_SECS)
-    log.info("stopped")
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
 
 from storage.database import Connection, Database
 from storage.driver_errors import translated
@@ -64,7 +66,14 @@ async def leadership(
         finally:
             try:
                 await connection.fetchval(_SQL["stop_leading"], role, timeout=_ANSWER_SECS)
-            except BaseException:
-                # A session that may still hold the lock must not go back into the pool.
-                connection.terminate()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                _end_session(connection)
+            except asyncio.CancelledError:
+                _end_session(connection)
                 raise
+
+
+def _end_session(connection: Connection) -> None:
+    """A session that may still hold the lock must not go back into the pool."""
+    with suppress(asyncpg.InterfaceError):  # it is gone already
+        connection.terminate()

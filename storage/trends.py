@@ -92,10 +92,10 @@ class TrendStore:
         """Swaps a tenant's item-to-item neighbours for new ones, in one transaction."""
         async with self._maintenance.transaction(None) as connection:
             await connection.execute(_SQL["clear_neighbours"], tenant.tenant_id)
-            await connection.copy_records_to_table(
-                "entity_neighbours",
-                records=((tenant.tenant_id, no, nos, scores) for no, nos, scores in neighbours),
-                columns=["tenant_id", "entity_no", "neighbour_nos", "scores"],
+            # Not COPY: PostgreSQL refuses it under row-level security.
+            await connection.executemany(
+                _SQL["insert_neighbours"],
+                ((tenant.tenant_id, no, nos, scores) for no, nos, scores in neighbours),
             )
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
             await connection.execute(_SQL["finish_job"], tenant.tenant_id, "neighbours", "")

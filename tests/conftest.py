@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import pytest
+import pytest_asyncio
 import redis
 
 from storage.config import DatabaseConfig, MigrationConfig
@@ -88,6 +89,15 @@ async def _fresh_database(server: str, template: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def database_url(postgres_server: str, template_database: str) -> AsyncIterator[str]:
     """The URL of a migrated database of the test's own."""
+    async for url in _fresh_database(postgres_server, template_database):
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_database_url(
+    postgres_server: str, template_database: str
+) -> AsyncIterator[str]:
+    """The URL of a migrated database that a module's tests share."""
     async for url in _fresh_database(postgres_server, template_database):
         yield url
 

@@ -7,13 +7,16 @@ import typer
 from sources.movielens import MovieLensSource
 
 from engine.catalogue import Upserted
+from engine.administration import TenantDraft
 from engine.drafts import EntityDraft, InteractionDraft
 from engine.ingest import Ack
+from jobs.context import job_context
+from jobs.registry import run_once
 from server.backends import backends, bootstrap
 from server.cli.app import load_settings, run
 from server.cli.console import complain, out, progress
 from server.deps import Deps, connect
-from storage.exceptions import PenchantError
+from storage.exceptions import NotFound, PenchantError
 from storage.tenants import Tenant
 
 app = typer.Typer(help="Loads a data set.", no_args_is_help=True)
@@ -53,12 +56,6 @@ def movielens(
     tenant: Annotated[str, typer.Option(help="tenant to load into; made if missing")] = "default",
 ) -> None:
     """Loads films with genres and years, and ratings as interactions; safe to repeat."""
-    from jobs.registry import run_once
-
-    from engine.administration import TenantDraft
-    from server.jobs_process import job_context
-    from storage.exceptions import NotFound
-
     async def work() -> None:
         source = MovieLensSource(directory)
         async with backends(load_settings()) as settings:

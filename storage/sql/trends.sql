@@ -83,6 +83,10 @@ JOIN entities e ON e.placement = t.placement AND e.tenant_id = $1
 -- Makes room for a tenant's new neighbours (maintenance).
 DELETE FROM entity_neighbours WHERE tenant_id = $1;
 
+-- name: insert_neighbours
+-- One entity's neighbours (maintenance).
+INSERT INTO entity_neighbours (tenant_id, entity_no, neighbour_nos, scores) VALUES ($1, $2, $3, $4);
+
 -- name: finish_job
 -- Remembers what a job has worked up, in the transaction of its work (maintenance).
 INSERT INTO job_states (tenant_id, job, input_mark) VALUES ($1, $2, $3)

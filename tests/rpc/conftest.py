@@ -1,11 +1,13 @@
 """The real server on a real port, over a database of the test's own and the bundled Redis."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from penchant.v1 import (
@@ -19,9 +21,9 @@ from penchant.v1 import (
     recommendation_pb2_grpc,
 )
 
+from jobs.context import job_context
 from jobs.registry import run_once
 from server.deps import Deps, connect
-from server.jobs_process import job_context
 from server.settings import Settings
 from server.wiring import build_server
 from storage.config import DatabaseConfig, RedisCacheConfig
@@ -137,9 +139,8 @@ def ids(response: Any) -> list[str]:
     return [item.entity.entity_id for item in response.items]
 
 
-@pytest.fixture
-def settings(database_url: str, redis_url: str) -> Settings:
-    """Settings for the test's database; calls are few, so are connections."""
+def settings_for(database_url: str, redis_url: str) -> Settings:
+    """Settings for a test's database; calls are few, so are connections."""
     return Settings(
         host="127.0.0.1",
         port=0,
@@ -152,8 +153,8 @@ def settings(database_url: str, redis_url: str) -> Settings:
     )
 
 
-@pytest.fixture
-async def service(settings: Settings) -> AsyncIterator[Service]:
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
     """A running server with one tenant, `a`."""
     async with connect(settings) as deps:
         server = build_server(settings, deps)
@@ -165,6 +166,26 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
                 yield service
         finally:
             await server.stop(0)
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> Settings:
+    """Settings for the test's database."""
+    return settings_for(database_url, redis_url)
+
+
+@pytest.fixture
+async def service(settings: Settings) -> AsyncIterator[Service]:
+    """A running server with one tenant, `a`."""
+    async with running(settings) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def standing(module_database_url: str, redis_server: str) -> AsyncIterator[Service]:
+    """A running server that a module's tests share: for calls that are refused."""
+    async with running(settings_for(module_database_url, redis_server)) as service:
+        yield service
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ class World:
         return found
 
     async def leftovers(self) -> list[int]:
-        """Rows in the shared partition, logged changes, triggers: all that a move must take away."""
+        """Rows in the shared partition, logged changes, triggers: what a move takes away."""
         async with self.maintenance.connection(None) as connection:
             return [
                 await connection.fetchval(sql, self.tenant.tenant_id)

@@ -1,0 +1,148 @@
+"""What the jobs work with: connections under three roles, and the stores on them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from storage.config import DatabaseConfig
+from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
+from storage.exceptions import StaleTenant
+from storage.interactions import InteractionStore
+from storage.placements import PlacementStore
+from storage.retention import RetentionStore
+from storage.tenants import Tenant, TenantStore
+from storage.trends import TrendStore
+from storage.users import ProfileMaintenance
+
+T = TypeVar("T")
+
+_CONNECTIONS = 4
+_ATTEMPTS = 6
+_TENANTS_A_PAGE = 1_000
+
+
+class JobSettings(Protocol):
+    """What the jobs need to be told; all intervals in seconds."""
+
+    @property
+    def database(self) -> DatabaseConfig:
+        """Where PostgreSQL is."""
+
+    @property
+    def trending_interval_secs(self) -> float:
+        """Between refreshes of trending and popular entities."""
+
+    @property
+    def profile_interval_secs(self) -> float:
+        """Between refreshes of preference vectors."""
+
+    @property
+    def neighbours_interval_secs(self) -> float:
+        """Between refreshes of item-to-item neighbours."""
+
+    @property
+    def placement_interval_secs(self) -> float:
+        """Between looks for tenants that have outgrown the shared placement."""
+
+    @property
+    def retention_interval_secs(self) -> float:
+        """Between rounds of housekeeping."""
+
+    @property
+    def own_placement_threshold(self) -> int:
+        """Entities beyond which a tenant gets a placement of its own."""
+
+    @property
+    def idempotency_window_days(self) -> int:
+        """Days for which interaction ids are remembered."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Where a job stands, in this process.
+
+    Attributes:
+        looked_at: when it last looked for tenants with new interactions, and served all of them.
+        rested_until: monotonic time before which a tenant is left alone.
+    """
+
+    looked_at: datetime | None = None
+    rested_until: dict[str, float] = field(default_factory=dict)
+
+
+class JobContext:
+    """Connected stores for the jobs.
+
+    Args:
+        owner: connections of the schema's owner, for moves and partitions.
+        maintenance: connections that see all tenants.
+        service: connections that see one tenant at a time.
+        settings: intervals and limits.
+    """
+
+    def __init__(
+        self,
+        owner: Database,
+        maintenance: Database,
+        service: Database,
+        settings: JobSettings,
+    ) -> None:
+        self.owner = owner
+        self.maintenance = maintenance
+        self.service = service
+        self.settings = settings
+        self.tenants = TenantStore(service, maintenance)
+        self.trends = TrendStore(maintenance)
+        self.profiles = ProfileMaintenance(maintenance)
+        self.interactions = InteractionStore(service)
+        self.placements = PlacementStore(owner, maintenance)
+        self.retention = RetentionStore(owner, maintenance)
+        self._paces: dict[str, Pace] = {}
+
+    def pace(self, job: str) -> Pace:
+        """Where a job stands."""
+        return self._paces.setdefault(job, Pace())
+
+    async def all_tenants(self) -> list[Tenant]:
+        """Every active tenant, in byte order of the ids."""
+        tenants: list[Tenant] = []
+        while page := await self.tenants.page(
+            tenants[-1].tenant_id if tenants else "", _TENANTS_A_PAGE
+        ):
+            tenants += page
+        return tenants
+
+    async def with_tenant(self, tenant: Tenant, work: Callable[[Tenant], Awaitable[T]]) -> T:
+        """Does work that may be repeated, again with the tenant's new row when it has changed.
+
+        Raises:
+            NotFound: the tenant is gone.
+            StaleTenant: it changed again and again.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await work(tenant)
+            except StaleTenant:
+                tenant = await self.tenants.get(tenant.tenant_id)
+        return await work(tenant)
+
+
+@asynccontextmanager
+async def job_context(settings: JobSettings) -> AsyncIterator[JobContext]:
+    """Connects, with few connections, and closes them in the end.
+
+    Raises:
+        Unavailable: PostgreSQL is away.
+        FailedPrecondition: it refuses, or is not migrated yet.
+    """
+    config = settings.database.model_copy(
+        update={"max_connections": _CONNECTIONS, "min_connections": 0}
+    )
+    async with AsyncExitStack() as stack:
+        owner, maintenance, service = [
+            await stack.enter_async_context(Database(config, role=role))
+            for role in (None, MAINTENANCE_ROLE, SERVICE_ROLE)
+        ]
+        yield JobContext(owner, maintenance, service, settings)

@@ -1,0 +1,65 @@
+"""Which tenants a periodic computation is due for, and what happens when one of them fails."""
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from jobs.context import JobContext
+from storage.exceptions import NotFound, PenchantError
+from storage.tenants import Tenant
+
+_OVERLAP = timedelta(minutes=1)
+"""Covers transactions that were open at the last look, and clocks that differ."""
+
+_SHARE = 9
+_UNPACED_SECS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def for_due_tenants(
+    context: JobContext,
+    job: str,
+    max_age: timedelta,
+    work: Callable[[Tenant], Awaitable[object]],
+) -> None:
+    """Does work for every tenant whose results may be out of date, one after the other.
+
+    These are the tenants that ingested anything since the job last looked, that were never
+    computed, or whose results are older than `max_age`. A tenant for which the work takes long is
+    then left alone for nine times as long, so that it cannot keep PostgreSQL busy by itself.
+
+    Raises:
+        PenchantError: the first tenant's failure, after all others have been served.
+    """
+    pace = context.pace(job)
+    now = datetime.now(UTC)
+    active = set(await context.trends.active_tenants((pace.looked_at or now - max_age) - _OVERLAP))
+    finished = await context.trends.finished_at(job)
+    failure: PenchantError | None = None
+    resting = False
+    for tenant in await context.all_tenants():
+        tenant_id = tenant.tenant_id
+        at = finished.get(tenant_id)
+        if at is not None and at > now - max_age and tenant_id not in active:
+            continue
+        began = time.monotonic()
+        if began < pace.rested_until.get(tenant_id, 0.0):
+            resting = True
+            continue
+        try:
+            await context.with_tenant(tenant, work)
+        except NotFound:
+            continue  # its erasure has begun meanwhile
+        except PenchantError as error:
+            _log.warning("tenant failed", job=job, tenant_id=tenant_id, error=error.message)
+            failure = failure or error
+        took = time.monotonic() - began
+        if took > _UNPACED_SECS:
+            pace.rested_until[tenant_id] = time.monotonic() + _SHARE * took
+    if failure is not None:
+        raise failure
+    if not resting:
+        pace.looked_at = now

@@ -1,0 +1,118 @@
+"""The jobs process: of all that run, one leads and does the work; the others wait for its end."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from jobs.context import JobContext, JobSettings, job_context
+from jobs.registry import JOBS, Job
+from storage.exceptions import PenchantError
+from storage.leadership import leadership
+
+_CHECK_SECS = 1.0
+_PAUSE_SECS = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def run(settings: JobSettings, stop: asyncio.Event | None = None) -> None:
+    """Runs the jobs until told to stop; loss of PostgreSQL only interrupts it.
+
+    Args:
+        settings: where PostgreSQL is, and the intervals.
+        stop: ends the run when set; SIGTERM and SIGINT when None.
+    """
+    # It tells of every run, and of those left out because the one before still goes on.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    ended = stop if stop is not None else _stop_on_signals()
+    while not ended.is_set():
+        work = asyncio.create_task(_lead(settings))
+        waiting = asyncio.create_task(ended.wait())
+        try:
+            await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, waiting):
+                task.cancel()
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not ended.is_set():
+                raise
+        except PenchantError as error:
+            _log.warning("jobs interrupted", error=error.message)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _PAUSE_SECS)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _lead(settings: JobSettings) -> None:
+    """Waits for its turn and works until the leadership is lost or the task is cancelled."""
+    async with job_context(settings) as context, leadership(context.owner) as leader:
+        _log.info("jobs lead")
+        async with _scheduled(context):
+            while True:
+                await leader.check()
+                await asyncio.sleep(_CHECK_SECS)
+
+
+@asynccontextmanager
+async def _scheduled(context: JobContext) -> AsyncIterator[None]:
+    """Runs every job in its interval; in the end, those under way are cancelled and awaited."""
+    running: set[asyncio.Task[None]] = set()
+    scheduler = AsyncIOScheduler(timezone=UTC)
+
+    async def tick(job: Job) -> None:
+        task = asyncio.create_task(_guarded(job, context))
+        running.add(task)
+        try:
+            # Unlike awaiting it, this ends quietly when the task is cancelled below.
+            await asyncio.wait((task,))
+        finally:
+            running.discard(task)
+
+    for job in JOBS:
+        seconds = float(getattr(context.settings, job.interval))
+        scheduler.add_job(
+            tick,
+            "interval",
+            args=[job],
+            id=job.name,
+            seconds=seconds,
+            jitter=seconds / 10,
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,
+        )
+    scheduler.start()
+    try:
+        yield
+    finally:
+        scheduler.pause()
+        under_way = list(running)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.sleep(0)
+        scheduler.shutdown(wait=False)
+
+
+async def _guarded(job: Job, context: JobContext) -> None:
+    try:
+        await job.run(context)
+    except PenchantError as error:
+        _log.warning("job failed", job=job.name, error=error.message)
+    except Exception:  # noqa: BLE001 - the other jobs and its own next run must go on
+        _log.exception("job failed", job=job.name)
