@@ -1,6 +1,7 @@
 """Entities in and out: drafts are checked, given a feature vector and stored."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,9 @@ from storage.entities import Change, EntityKey, EntityRow, EntityStore
 from storage.exceptions import InvalidArgument, NotFound, PenchantError
 from storage.tenants import Tenant
 
+_ATTRIBUTE = re.compile(r"attributes\..", re.DOTALL)
 _FIELDS = {"attributes", "feature_vector", "hidden", "available_from", "available_until"}
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _INLINE_ROWS = 20  # beyond, extraction would hold the event loop for over 5 ms
 
 
@@ -38,13 +41,14 @@ def check_key(entity_type: str, entity_id: str, field: str = "entity") -> Entity
 
 
 def encode_json(value: Mapping[str, Json], field: str) -> str:
-    """JSON text of attributes or metadata within the limits of size and depth."""
+    """JSON text of attributes or metadata within the limits of size and depth, keys in one order."""
     check_depth(value, field=field)
     try:
-        encoded = orjson.dumps(value)
+        # A repeated message must give the same text, and protobuf's maps have no order.
+        encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise InvalidArgument.field(field, f"is no JSON: {error}") from None
-    if b"\\u0000" in encoded:
+    if _NUL.search(encoded):
         raise InvalidArgument.field(field, "holds a NUL character")
     return check_attributes_size(encoded, field).decode()
 
@@ -62,7 +66,7 @@ class _Prepared:
 def _prepare(draft: EntityDraft, dimension: int) -> _Prepared:
     check_key(draft.entity_type, draft.entity_id, "entity.entity")
     for name in draft.fields:
-        if name not in _FIELDS and not name.startswith("attributes."):
+        if name not in _FIELDS and not _ATTRIBUTE.match(name):
             raise InvalidArgument.field(
                 "update_mask", f"names no field that can be changed: {name!r}"
             )

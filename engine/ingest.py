@@ -34,25 +34,35 @@ class Ack:
     duplicate: bool
 
 
-def subject(user_id: str, session_id: str, *, required: bool = True) -> str:
+def subject(
+    user_id: str,
+    session_id: str,
+    *,
+    required: bool = True,
+    fields: tuple[str, str] = ("user_id", "session_id"),
+) -> str:
     """The stored user id of a user or an anonymous session; "" for neither where that is allowed.
+
+    Args:
+        fields: the paths of the two in the request.
 
     Raises:
         InvalidArgument: both or (where required) neither are given, or the id is malformed.
     """
+    user_field, session_field = fields
     if user_id and session_id:
-        raise InvalidArgument.field("session_id", "excludes user_id: give one of them")
+        raise InvalidArgument.field(session_field, f"excludes {user_field}: give one of them")
     if session_id:
-        check_id(session_id, "session_id")
-        return check_id(SESSION_PREFIX + session_id, "session_id")
+        check_id(session_id, session_field)
+        return check_id(SESSION_PREFIX + session_id, session_field)
     if user_id:
         if user_id.startswith(SESSION_PREFIX):
             raise InvalidArgument.field(
-                "user_id", f"must not begin with {SESSION_PREFIX!r}; use session_id"
+                user_field, f"must not begin with {SESSION_PREFIX!r}; use {session_field}"
             )
-        return check_id(user_id, "user_id")
+        return check_id(user_id, user_field)
     if required:
-        raise InvalidArgument.field("user_id", "is required, or session_id")
+        raise InvalidArgument.field(user_field, f"is required, or {session_field}")
     return ""
 
 

@@ -33,7 +33,7 @@ async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[S
         settings.data_dir, postgres=needs_postgres, redis=needs_redis
     )
     try:
-        changes = {}
+        changes: dict[str, object] = {}
         if servers.database_url is not None:
             url = SecretStr(servers.database_url)
             changes["database"] = settings.database.model_copy(update={"url": url})

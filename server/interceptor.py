@@ -1,14 +1,15 @@
 """What happens around every call: request id, admission, deadline, tenant, errors, log, metrics."""
 
 import asyncio
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import grpc
 import structlog
+from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
 from server.admission import Admission
@@ -186,7 +187,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Method:
-    """What is known of a method before a call: its services' rules and its metrics."""
+    """What is known of a method before a call: its service's rules and its metrics."""
 
     def __init__(self, name: str, handler: Handler, metrics: Metrics) -> None:
         self.name = name
@@ -196,10 +197,15 @@ class _Method:
         self.streams_answers = handler.response_streaming
         self.is_unary = not (handler.request_streaming or handler.response_streaming)
         self._seconds = metrics.seconds.labels(name)
-        self._calls = metrics.calls
+        self._metric = metrics.calls
+        self._calls: dict[grpc.StatusCode, Counter] = {}
 
     def count(self, code: grpc.StatusCode, seconds: float) -> None:
-        self._calls.labels(self.service, self.short_name, code.name).inc()
+        calls = self._calls.get(code)
+        if calls is None:
+            calls = self._metric.labels(self.service, self.short_name, code.name)
+            self._calls[code] = calls
+        calls.inc()
         self._seconds.observe(seconds)
 
 
@@ -228,7 +234,7 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
             tenant_ids.add(_text(value))
         elif key == REQUEST_ID_KEY and _SANE_REQUEST_ID.fullmatch(_text(value)):
             request_id = _text(value)
-    return request_id or uuid.uuid4().hex, tenant_ids
+    return request_id or os.urandom(16).hex(), tenant_ids
 
 
 def _text(value: str | bytes | None) -> str:

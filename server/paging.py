@@ -75,11 +75,19 @@ def items_token(
     rest: Sequence[Item],
     issued: float | None = None,
 ) -> str:
-    """A token that carries the snapshot of a list's rest; "" when nothing is left."""
-    if not rest:
-        return ""
-    payload = [recommendation_id, pack_items(without_details(rest))]
-    return encode_token(kind, hashed, payload, time.time() if issued is None else issued)
+    """A token that carries the snapshot of a list's rest; "" when nothing is left.
+
+    Of a list that is too long for a token (ids of hundreds of bytes) the better part is kept.
+    """
+    packed = pack_items(without_details(rest))
+    while packed:
+        try:
+            return encode_token(
+                kind, hashed, [recommendation_id, packed], time.time() if issued is None else issued
+            )
+        except ValueError:
+            packed = packed[: len(packed) // 2]
+    return ""
 
 
 def items_of(token: str, kind: str, hashed: bytes) -> tuple[str, tuple[Item, ...]]:
@@ -87,9 +95,12 @@ def items_of(token: str, kind: str, hashed: bytes) -> tuple[str, tuple[Item, ...
     payload = decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS)
     try:
         recommendation_id, packed = payload
-        return str(recommendation_id), unpack_items(packed)
-    except (ValueError, TypeError) as error:
+        items = unpack_items(packed)
+    except (ValueError, TypeError, OverflowError) as error:
         raise _invalid() from error
+    if not all(0 <= item.entity_no < 2**63 for item in items):
+        raise _invalid()
+    return str(recommendation_id), items
 
 
 def users_token(kind: str, hashed: bytes, rest: Sequence[ScoredUserRow]) -> str:
@@ -104,6 +115,9 @@ def users_of(token: str, kind: str, hashed: bytes) -> list[ScoredUserRow]:
     """The snapshot of users that a token carries."""
     payload = decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS)
     try:
-        return [ScoredUserRow(str(u), float(s), int(n)) for u, s, n in payload]
-    except (ValueError, TypeError) as error:
+        users = [ScoredUserRow(str(u), float(s), int(n)) for u, s, n in payload]
+    except (ValueError, TypeError, OverflowError) as error:
         raise _invalid() from error
+    if not all(0 <= user.interaction_count < 2**63 for user in users):
+        raise _invalid()
+    return users

@@ -57,6 +57,7 @@ class TrendStore:
         """Counts trending and popular entities anew; returns how many are trending."""
         settings = tenant.settings
         async with self._maintenance.transaction(None) as connection:
+            await connection.execute(_SQL["plan_for_whole_tenants"])
             count = await connection.fetchval(
                 _SQL["refresh_trending"],
                 tenant.tenant_id,
@@ -77,6 +78,7 @@ class TrendStore:
         entities: list[NDArray[np.int64]] = []
         weights: list[NDArray[np.float32]] = []
         async with self._maintenance.transaction(None) as connection:
+            await connection.execute(_SQL["plan_for_whole_tenants"])
             cursor = await connection.cursor(_SQL["read_preferences"], tenant.tenant_id, limit)
             while rows := await cursor.fetch(50_000):
                 users.append(np.fromiter((r[0] for r in rows), np.int32, len(rows)))

@@ -7,6 +7,7 @@ from penchant.v1 import admin_pb2 as pb
 from penchant.v1.admin_pb2_grpc import AdminServiceServicer
 
 from engine.administration import Administration, TenantDraft
+from engine.catalogue import check_key
 from engine.identifiers import check_page_size
 from engine.ingest import subject
 from server.convert import fill_duration, fill_timestamp, to_seconds
@@ -122,7 +123,7 @@ class AdminServicer(AdminServiceServicer):
         self, request: pb.UpdateTenantRequest, context: _Context
     ) -> pb.UpdateTenantResponse:
         """Changes a tenant's name and settings."""
-        paths = frozenset(request.update_mask.paths) if request.HasField("update_mask") else None
+        paths = frozenset(request.update_mask.paths) or None
         tenant = await self._administration.update_tenant(_parse_tenant(request.tenant), paths)
         response = pb.UpdateTenantResponse()
         _render_tenant(tenant, response.tenant)
@@ -240,8 +241,13 @@ class AdminServicer(AdminServiceServicer):
             count = await self._administration.invalidate_pattern(
                 request.tenant_id, request.pattern
             )
-        elif target == "entity" or request.all:
+        elif target == "entity":
+            check_key(request.entity.entity_type, request.entity.entity_id)
             await self._administration.invalidate_all(request.tenant_id)
+        elif request.all:
+            await self._administration.invalidate_all(request.tenant_id)
+        elif target == "all":
+            raise InvalidArgument.field("all", "must be true")
         else:
             raise InvalidArgument.field("target", "needs user_id, entity, pattern or all")
         return pb.InvalidateCacheResponse(users_count=count)

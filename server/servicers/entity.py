@@ -27,7 +27,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 def parse_draft(request: pb.UpsertEntityRequest) -> EntityDraft:
     """The entity that a request describes, and the fields that it names or fills (AIP-134)."""
     entity = request.entity
-    if request.HasField("update_mask"):
+    if request.update_mask.paths:
         paths = list(request.update_mask.paths)
         fields = frozenset(_ALL_FIELDS if "*" in paths else paths)
     else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 from penchant.v1 import interaction_pb2 as pb
+from penchant.v1.common_pb2 import RowError
 from penchant.v1.interaction_pb2_grpc import InteractionServiceServicer
 
 from engine.drafts import InteractionDraft
@@ -20,13 +21,16 @@ from storage.interactions import InteractionRow
 
 _DEFAULT_PAGE_SIZE = 50
 _BATCHES_UNDER_WAY = 4
+_FIELD = "interaction."
+_SOURCE = ("source_user_id", "source_session_id")
+_WHO = (f"{_FIELD}user_id", f"{_FIELD}session_id")
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def parse_interaction(message: pb.Interaction) -> InteractionDraft:
     """The interaction that a message describes."""
     return InteractionDraft(
-        user_id=subject(message.user_id, message.session_id),
+        user_id=subject(message.user_id, message.session_id, fields=_WHO),
         entity_type=message.entity.entity_type,
         entity_id=message.entity.entity_id,
         interaction_type=message.interaction_type,
@@ -48,6 +52,14 @@ def _parse_row(message: pb.Interaction) -> InteractionDraft | PenchantError:
         return parse_interaction(message)
     except InvalidArgument as error:
         return error
+
+
+def _row_error(index: int, error: PenchantError) -> RowError:
+    """The error of a row that is an Interaction itself: paths begin within it."""
+    row = row_error(index, error)
+    row.field = row.field.removeprefix(_FIELD)
+    row.message = row.message.removeprefix(_FIELD)
+    return row
 
 
 def _render(row: InteractionRow, target: pb.Interaction) -> None:
@@ -125,7 +137,7 @@ class InteractionServicer(InteractionServiceServicer):
             stored_count=len(acks) - duplicates,
             duplicate_count=duplicates,
             errors=[
-                row_error(index, result)
+                _row_error(index, result)
                 for index, result in enumerate(results)
                 if isinstance(result, PenchantError)
             ],
@@ -188,7 +200,7 @@ class InteractionServicer(InteractionServiceServicer):
             raise InvalidArgument.field("source", "needs source_user_id or source_session_id")
         count, token = await self._log.merge(
             tenant_of_call(),
-            subject(request.source_user_id, request.source_session_id),
-            subject(request.target_user_id, ""),
+            subject(request.source_user_id, request.source_session_id, fields=_SOURCE),
+            subject(request.target_user_id, "", fields=("target_user_id", "source_session_id")),
         )
         return pb.MergeUsersResponse(moved_count=count, freshness_token=token)

@@ -1,3 +1,8 @@
+-- name: plan_for_whole_tenants
+-- For statements over all of a tenant's rows: without statistics (after a fresh import) the planner takes
+-- tables for almost empty and loops over them. Until the end of the transaction (maintenance).
+SELECT set_config('enable_nestloop', 'off', true);
+
 -- name: refresh_trending
 -- Counts a tenant's window anew: $2 window and $3 half-life in seconds, $4 entities kept a type. The
 -- window ends now, or at the newest interaction when that is older than the whole window. (maintenance)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -52,6 +52,11 @@ class World:
         self.tenant = await self.tenants.get(self.tenant.tenant_id)
         return self.tenant
 
+    @property
+    def guard(self) -> tuple[str, int, int]:
+        """The guards' arguments."""
+        return (self.tenant.tenant_id, self.tenant.tenant_no, self.tenant.version)
+
     async def fill(self, count: int, tenant: Tenant | None = None) -> None:
         rng = np.random.default_rng(0)
         for start in range(0, count, 1000):
@@ -60,9 +65,11 @@ class World:
                 tenant or self.tenant, {key: _state(key, 0, _vector(rng)) for key in keys}
             )
 
-    async def stored(self) -> dict[EntityKey, tuple[str, int]]:
+    async def stored(self, *, guarded: bool = True) -> dict[EntityKey, tuple[str, int]]:
         """All entities as maintenance sees them; fails where a name appears twice."""
-        async with self.maintenance.connection(None) as connection:
+        async with self.maintenance.transaction(None) as connection:
+            if guarded:
+                await connection.execute("SELECT penchant_guard_write($1, $2, $3)", *self.guard)
             rows = await connection.fetch(
                 "SELECT * FROM entities WHERE tenant_id = $1", self.tenant.tenant_id
             )
@@ -191,11 +198,16 @@ async def _read(world: World, stop: asyncio.Event, stable: int) -> int:
 
 
 async def _count(world: World, stop: asyncio.Event, stable: int) -> int:
-    """Looks at all partitions at once; no name may ever be there twice or not at all."""
+    """Looks at all partitions at once: no name is there twice, and with the guard none is missing."""
     looks = 0
     while not stop.is_set():
-        names = Counter(key for key in await world.stored() if key[1].startswith("s"))
-        assert len(names) == stable
+        await world.stored(guarded=False)
+        try:
+            found = await world.stored()
+        except StaleTenant:
+            await world.reread()
+            continue
+        assert sum(entity_id.startswith("s") for _, entity_id in found) == stable
         looks += 1
         await asyncio.sleep(0)
     return looks
@@ -216,8 +228,9 @@ async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: W
     written = sum(w.written for w in writers)
     await asyncio.sleep(0.3)
     stop.set()
-    await asyncio.gather(*tasks)
+    done = await asyncio.gather(*tasks)
 
+    assert all(looks > 0 for looks in done[len(writers) :])
     assert sum(w.written for w in writers) > written
     assert (await world.reread()).placement == 1
     found = await world.stored()
@@ -239,13 +252,24 @@ async def test_move_interrupted_in_a_phase_goes_on_from_there(world: World, phas
     await world.reread()
     for key in writer.names[:20]:
         await writer._once(key)
+    await world.reread()
     # The next step is cut off before it can commit.
-    async with world.owner.transaction("shop") as connection:
-        pid = await connection.fetchval("SELECT pg_backend_pid()")
-        await connection.execute("SELECT 1 FROM placement_moves FOR UPDATE")
-        with pytest.raises((Aborted, Unavailable)):
-            await world.placements.step("shop")
-    assert pid
+    async with (
+        world.service.transaction("shop") as connection,
+        world.owner.connection(None) as killer,
+    ):
+        # A reader, a writer and somebody in the row itself: every phase has a lock to wait for.
+        await connection.execute("SELECT penchant_guard_write($1, $2, $3)", *world.guard)
+        await connection.execute("SELECT count(*) FROM entities")
+        step = asyncio.create_task(world.placements.step("shop"))
+        await asyncio.sleep(0.02)
+        await killer.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE '%penchant_move_%'"
+            " AND pid <> pg_backend_pid()"
+        )
+        with suppress(Aborted, Unavailable):
+            await step
 
     again = PlacementStore(world.owner, world.maintenance, slice_size=100)
     assert await again.unfinished() == ["shop"]
@@ -287,6 +311,7 @@ async def test_move_whose_backends_are_killed_all_the_time_is_done_in_the_end(wo
     finally:
         done.set()
         await killer
+    await world.reread()
     assert await world.stored() == before
     assert await world.leftovers() == [0, 0, 0]
 
@@ -296,8 +321,8 @@ async def test_move_by_two_at_once_is_done_once(world: World) -> None:
     before = await world.stored()
     await world.placements.request_move("shop")
     await asyncio.gather(*(world.placements.move("shop") for _ in range(2)))
-    assert await world.stored() == before
     assert (await world.reread()).placement == 1
+    assert await world.stored() == before
 
 
 async def test_move_leaves_the_neighbours_in_the_shared_placement_alone(world: World) -> None:

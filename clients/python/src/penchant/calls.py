@@ -1,5 +1,6 @@
 """Every unary call once, for both clients: which method, how to ask, how to read the answer."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, Protocol, TypeVar
@@ -7,6 +8,7 @@ from typing import Generic, ParamSpec, Protocol, TypeVar
 import grpc
 
 from penchant import requests, responses
+from penchant.requests import admin
 from penchant.stubs import Stubs
 
 Asked = ParamSpec("Asked")
@@ -55,6 +57,14 @@ class Pages(Generic[Asked, PagedQ, PagedR, V]):
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[PagedQ, PagedR]]
     build: Callable[Asked, PagedQ]
     render: Callable[[PagedR], Iterable[V]]
+
+
+def document(function: Callable[..., object], name: str, build: Callable[..., object]) -> None:
+    """Makes help() show a client's call with the arguments and the words of its builder."""
+    function.__name__ = name
+    function.__doc__ = build.__doc__
+    signature = inspect.signature(build).replace(return_annotation=inspect.Signature.empty)
+    function.__signature__ = signature  # type: ignore[attr-defined]  # inspect's own protocol
 
 
 RECOMMEND = Call(
@@ -118,4 +128,65 @@ DELETE_INTERACTIONS = Call(
 )
 MERGE_USERS = Call(
     lambda stubs: stubs.interaction.MergeUsers, requests.merge_users, responses.merged
+)
+
+CREATE_TENANT = Call(
+    lambda stubs: stubs.admin.CreateTenant, admin.create_tenant, lambda answer: answer.tenant
+)
+GET_TENANT = Call(
+    lambda stubs: stubs.admin.GetTenant, admin.get_tenant, lambda answer: answer.tenant
+)
+LIST_TENANTS = Pages(
+    lambda stubs: stubs.admin.ListTenants, admin.list_tenants, lambda page: page.tenants
+)
+UPDATE_TENANT = Call(
+    lambda stubs: stubs.admin.UpdateTenant, admin.update_tenant, lambda answer: answer.tenant
+)
+DELETE_TENANT = Call(lambda stubs: stubs.admin.DeleteTenant, admin.delete_tenant, responses.nothing)
+PLACE_TENANT = Call(
+    lambda stubs: stubs.admin.PlaceTenant, admin.place_tenant, lambda answer: answer
+)
+SET_INTERACTION_TYPE = Call(
+    lambda stubs: stubs.admin.SetInteractionType,
+    admin.set_interaction_type,
+    lambda answer: answer.interaction_type,
+)
+LIST_INTERACTION_TYPES = Call(
+    lambda stubs: stubs.admin.ListInteractionTypes,
+    admin.list_interaction_types,
+    lambda answer: list(answer.interaction_types),
+)
+DELETE_INTERACTION_TYPE = Call(
+    lambda stubs: stubs.admin.DeleteInteractionType,
+    admin.delete_interaction_type,
+    responses.nothing,
+)
+GET_MIGRATION_VERSION = Call(
+    lambda stubs: stubs.admin.GetMigrationVersion,
+    admin.get_migration_version,
+    lambda answer: answer,
+)
+LIST_MIGRATIONS = Call(
+    lambda stubs: stubs.admin.ListMigrations,
+    admin.list_migrations,
+    lambda answer: list(answer.migrations),
+)
+RUN_MIGRATIONS = Call(
+    lambda stubs: stubs.admin.RunMigrations,
+    admin.run_migrations,
+    lambda answer: list(answer.applied_versions),
+)
+GET_POOL_STATS = Call(
+    lambda stubs: stubs.admin.GetPoolStats, admin.get_pool_stats, lambda answer: answer
+)
+GET_CACHE_STATS = Call(
+    lambda stubs: stubs.admin.GetCacheStats, admin.get_cache_stats, lambda answer: answer
+)
+INVALIDATE_CACHE = Call(
+    lambda stubs: stubs.admin.InvalidateCache,
+    admin.invalidate_cache,
+    lambda answer: answer.users_count,
+)
+GET_INDEX_STATS = Call(
+    lambda stubs: stubs.admin.GetIndexStats, admin.get_index_stats, lambda answer: answer
 )
