@@ -212,7 +212,11 @@ class Administration:
 
     async def _bump(self, tenant_id: str, like: str) -> int:
         tenant = await self.get_tenant(tenant_id)
-        return await self._tenants.run(tenant, lambda t: self._users.bump(t, like))
+        count = await self._tenants.run(tenant, lambda t: self._users.bump(t, like))
+        if not count:
+            # Users who did nothing yet have answers too, but no row whose revision could change.
+            await self._store.bump_catalogue(tenant.tenant_id)
+        return count
 
 
 def _like_literal(text: str) -> str:

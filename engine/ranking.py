@@ -73,7 +73,8 @@ def rank(
             entity_type=candidates[i].entity_type,
             entity_id=candidates[i].entity_id,
             score=float(scores[i]),
-            reasons=_reasons(i, names, blended.shares[i], causes),
+            reasons=_reasons(i, names, blended.shares[i], causes)
+            or _unweighted(i, candidates[i].sources, causes),
             attributes=candidates[i].attributes,
             source_scores=_details(
                 candidates[i], weights, blended.totals[i], blended.shares[i], number, present
@@ -129,6 +130,11 @@ def _reasons(
         for i in by_share
         if shares[i] > 0
     )
+
+
+def _unweighted(place: int, sources: Sequence[str], causes: _Causes) -> tuple[Reason, ...]:
+    """Reasons in equal shares, where the tenant gives every source that led here no weight."""
+    return tuple(Reason(s, 1 / len(sources), causes.of(place, s)) for s in sources)
 
 
 def _details(

@@ -29,6 +29,7 @@ MAX_LIST = 500
 
 _CONTEXT_WEIGHT = 3.0  # a context entity against one interaction of weight 1
 _HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
+_NEIGHBOURS_OF = 64  # anchors; older ones have faded to a seventh, and cost as much
 _LAYOUT = 1  # of cached answers; part of the key
 
 
@@ -217,7 +218,7 @@ def candidate_query(
         seen_by=None if query.include_seen or not query.user_id else query.user_id,
         profile=inputs.profile,
         context=inputs.context,
-        history=[(a.entity_no, a.weight) for a in inputs.anchors],
+        history=[(a.entity_no, a.weight) for a in inputs.anchors[:_NEIGHBOURS_OF]],
         segment=inputs.segment,
         boosts=[(b.filter.path, b.filter.variables) for b in query.boosts],
     )

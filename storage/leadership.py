@@ -13,6 +13,7 @@ from storage.queries import load
 
 _SQL = load("leadership")
 _ANSWER_SECS = 5.0
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 JOBS_LEADER = 1
 """The lock of the process that runs the periodic jobs."""
@@ -32,7 +33,8 @@ class Leader:
                 holds = await self._connection.fetchval(
                     _SQL["still_leading"], self._role, timeout=_ANSWER_SECS
                 )
-        except PenchantError as error:
+        except (PenchantError, asyncpg.InternalClientError) as error:
+            # The latter is what a session's end looks like that arrives between two statements.
             raise Unavailable("PostgreSQL does not answer the leader.") from error
         if not holds:
             raise Unavailable("The leader's lock is lost.")
@@ -66,7 +68,7 @@ async def leadership(
         finally:
             try:
                 await connection.fetchval(_SQL["stop_leading"], role, timeout=_ANSWER_SECS)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except (*_LOST, OSError):
                 _end_session(connection)
             except asyncio.CancelledError:
                 _end_session(connection)

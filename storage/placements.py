@@ -12,8 +12,8 @@ on, and two who go on with the same move take turns.
     cleaning   the triggers go
     done
 
-Readers never wait for the switch, and nobody waits long for a lock that the move cannot get: it gives
-way after `LOCK_TIMEOUT_MS` and tries again.
+Readers never wait for the switch, and nobody waits long for a lock that the move cannot get: it
+gives way after `LOCK_TIMEOUT_MS` and tries again.
 
 A statement that is planned before the switch and takes its snapshot after it finds the rows in
 neither place, since attaching a partition does not wait for plans. Statements with a guard are

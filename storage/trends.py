@@ -16,6 +16,10 @@ _INTERACTIONS = load("interactions")
 _TENANTS = load("tenants")
 
 
+POPULAR_OVER = 1_000_000
+"""How many of a tenant's latest positive interactions popularity looks at."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreferenceTriples:
     """Who interacted positively with what: three arrays of one length.
@@ -66,7 +70,11 @@ class TrendStore:
                 keep,
             )
             await connection.fetchval(
-                _SQL["refresh_popular"], tenant.tenant_id, settings.segment_attribute or None, keep
+                _SQL["refresh_popular"],
+                tenant.tenant_id,
+                settings.segment_attribute or None,
+                keep,
+                POPULAR_OVER,
             )
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
             await connection.execute(_SQL["finish_job"], tenant.tenant_id, "trending", "")

@@ -156,6 +156,8 @@ class InteractionServicer(InteractionServiceServicer):
         of = request.WhichOneof("of")
         if of is None:
             raise InvalidArgument.field("of", "needs user_id, session_id or entity")
+        if of != "entity" and not getattr(request, of):
+            raise InvalidArgument.field(of, "must not be empty")
         hashed = hash_of(request, tenant.tenant_id)
         rows = await self._log.page(
             tenant,

@@ -1,6 +1,7 @@
 """RecommendationService."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -129,13 +130,14 @@ class RecommendationServicer(RecommendationServiceServicer):
         """Users whose preferences point the same way."""
         tenant = tenant_of_call()
         user_id = check_id(request.user_id, "user_id")
+        limits = _limits(request)
         hashed = hash_of(request, tenant.tenant_id)
         users = (
             users_of(request.page_token, "users", hashed)
             if request.page_token
             else await self._finder.similar_users(tenant, user_id, _MAX_USERS)
         )
-        return _page_of_users(request, users, hashed, pb.SimilarUsersResponse)
+        return _page_of_users(users, limits, "users", hashed, pb.SimilarUsersResponse)
 
     async def RecommendUsers(
         self, request: pb.RecommendUsersRequest, context: _Context
@@ -143,6 +145,7 @@ class RecommendationServicer(RecommendationServiceServicer):
         """An audience for an entity."""
         tenant = tenant_of_call()
         key = check_key(request.entity.entity_type, request.entity.entity_id)
+        limits = _limits(request)
         hashed = hash_of(request, tenant.tenant_id)
         users = (
             users_of(request.page_token, "audience", hashed)
@@ -151,7 +154,7 @@ class RecommendationServicer(RecommendationServiceServicer):
                 tenant, key, include_seen=request.include_seen, limit=_MAX_USERS
             )
         )
-        return _page_of_users(request, users, hashed, pb.RecommendUsersResponse)
+        return _page_of_users(users, limits, "audience", hashed, pb.RecommendUsersResponse)
 
     async def Trending(self, request: pb.TrendingRequest, context: _Context) -> pb.TrendingResponse:
         """What gathered the most interactions lately."""
@@ -191,21 +194,26 @@ class RecommendationServicer(RecommendationServiceServicer):
         return response
 
 
+def _limits(request: pb.SimilarUsersRequest | pb.RecommendUsersRequest) -> tuple[int, float]:
+    """Page size and least score, checked."""
+    size = check_page_size(request.page_size, DEFAULT_PAGE_SIZE)
+    least = check_finite(request.min_score, "min_score")
+    return size, least if request.HasField("min_score") else -math.inf
+
+
 def _page_of_users(
-    request: pb.SimilarUsersRequest | pb.RecommendUsersRequest,
     users: list[ScoredUserRow],
+    limits: tuple[int, float],
+    kind: str,
     hashed: bytes,
     response_type: Callable[[], _R],
 ) -> _R:
-    size = check_page_size(request.page_size, DEFAULT_PAGE_SIZE)
-    if request.HasField("min_score"):
-        least = check_finite(request.min_score, "min_score")
-        users = [user for user in users if user.score >= least]
+    size, least = limits
+    good = [user for user in users if user.score >= least]
     response = response_type()
-    for user in users[:size]:
+    for user in good[:size]:
         response.users.add(
             user_id=user.user_id, score=user.score, interaction_count=user.interaction_count
         )
-    kind = "users" if isinstance(request, pb.SimilarUsersRequest) else "audience"
-    response.next_page_token = users_token(kind, hashed, users[size:])
+    response.next_page_token = users_token(kind, hashed, good[size:])
     return response

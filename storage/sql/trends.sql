@@ -35,14 +35,14 @@ WITH bounds AS MATERIALIZED (
 SELECT count(*) FROM kept;
 
 -- name: refresh_popular
--- Counts users an entity over a year of events, for the whole tenant and by segment ($2 names the
--- attribute of user entities, or NULL), $3 entities kept a segment and type. (maintenance)
-WITH newest AS (
-    SELECT max("timestamp") AS at FROM interactions WHERE tenant_id = $1
-), liked AS MATERIALIZED (
-    SELECT DISTINCT i.user_id, i.entity_type, i.entity_id
-    FROM interactions i, newest
-    WHERE i.tenant_id = $1 AND i.weight > 0 AND i."timestamp" > newest.at - interval '365 days'
+-- Counts users an entity over the latest $4 positive interactions, for the whole tenant and by segment
+-- ($2 names the attribute of user entities, or NULL), $3 entities kept a segment and type. (maintenance)
+WITH liked AS MATERIALIZED (
+    SELECT DISTINCT s.user_id, s.entity_type, s.entity_id
+    FROM (
+        SELECT i.user_id, i.entity_type, i.entity_id FROM interactions i
+        WHERE i.tenant_id = $1 AND i.weight > 0 ORDER BY i."timestamp" DESC LIMIT $4
+    ) AS s
 ), segments AS (
     SELECT u.entity_id AS user_id, u.attributes ->> $2 AS segment
     FROM tenants t

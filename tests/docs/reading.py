@@ -5,11 +5,12 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
-from click import Command, Group
 from pydantic_settings import BaseSettings
+from typer.core import TyperGroup
 
 from server.settings import Settings
 from storage.config import DatabaseConfig, MigrationConfig, RedisCacheConfig
@@ -20,7 +21,7 @@ DOCUMENTS = (README, *sorted((ROOT / "docs").rglob("*.md")))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
-_GROUPS = {
+_GROUPS: dict[str, type[BaseSettings]] = {
     "database": DatabaseConfig,
     "migrations": MigrationConfig,
     "cache": RedisCacheConfig,
@@ -108,7 +109,7 @@ def settings_table() -> list[str]:
 
 
 @functools.cache
-def command_tree() -> Group:
+def command_tree() -> TyperGroup:
     """The `penchant` command with all its commands."""
     from server.cli import app
 
@@ -117,15 +118,15 @@ def command_tree() -> Group:
         with pytest.raises(SystemExit):
             app.main()
     tree = typer.main.get_command(app.app)
-    assert isinstance(tree, Group)
+    assert isinstance(tree, TyperGroup)
     return tree
 
 
-def commands() -> dict[str, Command]:
+def commands() -> dict[str, Any]:
     """Every command by its words, such as `migrate run`."""
-    found: dict[str, Command] = {}
+    found: dict[str, Any] = {}
     for name, command in command_tree().commands.items():
-        if isinstance(command, Group):
+        if isinstance(command, TyperGroup):
             found |= {f"{name} {inner}": part for inner, part in command.commands.items()}
         else:
             found[name] = command

@@ -4,9 +4,9 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click import Command
 from penchant.v1 import admin_pb2, entity_pb2, interaction_pb2, recommendation_pb2
 from penchant.v1.error_reason_pb2 import ErrorReason
 
@@ -65,7 +65,7 @@ def _named_commands(document: Path) -> Iterator[list[str]]:
             yield shlex.split(found[1])
 
 
-def _find(words: list[str]) -> list[tuple[str, Command]]:
+def _find(words: list[str]) -> list[tuple[str, Any]]:
     """The commands that words such as `migrate run|info` name; fails where one does not exist."""
     known = reading.commands()
     groups = {name.split()[0] for name in known if " " in name}

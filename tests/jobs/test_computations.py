@@ -119,7 +119,8 @@ async def test_profiles_become_searchable(context: JobContext, shop: Shop) -> No
     assert await users.nearest(shop.tenant, accumulator, limit=5) == []
     await run_once(context, ["profiles"])
     (found,) = await users.nearest(shop.tenant, accumulator, limit=5)
-    assert (found.user_id, found.score) == ("ann", pytest.approx(1.0))
+    assert found.user_id == "ann"
+    assert found.score == pytest.approx(1.0)
 
 
 async def test_profiles_are_rebuilt_after_a_late_vector(context: JobContext, shop: Shop) -> None:

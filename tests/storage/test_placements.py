@@ -1,96 +1,31 @@
 """Moves to a placement of one's own: nothing lost, nothing doubled, whoever writes or crashes."""
 
 import asyncio
-import random
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from storage.database import Database
-from storage.entities import Change, EntityKey, EntityRow, EntityStore
+from storage.entities import EntityStore
 from storage.exceptions import Aborted, FailedPrecondition, NotFound, StaleTenant, Unavailable
-from storage.interactions import InteractionRow, InteractionStore
+from storage.interactions import InteractionStore
 from storage.placements import PlacementStore
 from storage.queries import candidates
 from storage.retention import RetentionStore
-from storage.tenants import Tenant, TenantStore
+from storage.tenants import TenantStore
+from tests.storage.worlds import (
+    DIMENSION,
+    World,
+    Writer,
+    keep_counting,
+    keep_reading,
+    random_vector,
+    steps_until,
+)
 
-DIMENSION = 16
 PHASES = ["copying", "indexing", "switching", "cleaning"]
-
-
-def _vector(rng: np.random.Generator) -> np.ndarray:
-    vector = rng.standard_normal(DIMENSION)
-    return (vector / np.linalg.norm(vector)).astype(np.float16)
-
-
-def _state(key: EntityKey, n: int, vector: np.ndarray) -> Change:
-    def change(present: EntityRow | None) -> EntityRow:
-        row = present or EntityRow(*key)
-        return replace(row, attributes=f'{{"n": {n}}}', feature_vector=vector, vector_given=True)
-
-    return change
-
-
-@dataclass
-class World:
-    """A tenant with its stores; `tenant` is the row as last read."""
-
-    owner: Database
-    maintenance: Database
-    service: Database
-    tenants: TenantStore
-    entities: EntityStore
-    interactions: InteractionStore
-    placements: PlacementStore
-    tenant: Tenant
-
-    async def reread(self) -> Tenant:
-        self.tenant = await self.tenants.get(self.tenant.tenant_id)
-        return self.tenant
-
-    @property
-    def guard(self) -> tuple[str, int, int]:
-        """The guards' arguments."""
-        return (self.tenant.tenant_id, self.tenant.tenant_no, self.tenant.version)
-
-    async def fill(self, count: int, tenant: Tenant | None = None) -> None:
-        rng = np.random.default_rng(0)
-        for start in range(0, count, 1000):
-            keys = [("item", f"s{i:06}") for i in range(start, min(start + 1000, count))]
-            await self.entities.apply(
-                tenant or self.tenant, {key: _state(key, 0, _vector(rng)) for key in keys}
-            )
-
-    async def stored(self, *, guarded: bool = True) -> dict[EntityKey, tuple[str, int]]:
-        """All entities as maintenance sees them; fails where a name appears twice."""
-        async with self.maintenance.transaction(None) as connection:
-            if guarded:
-                await connection.execute("SELECT penchant_guard_write($1, $2, $3)", *self.guard)
-            rows = await connection.fetch(
-                "SELECT * FROM entities WHERE tenant_id = $1", self.tenant.tenant_id
-            )
-        found = {
-            (r["entity_type"], r["entity_id"]): (r["attributes"], r["entity_no"]) for r in rows
-        }
-        assert len(rows) == len(found)
-        return found
-
-    async def leftovers(self) -> list[int]:
-        """Rows in the shared partition, logged changes, triggers: what a move takes away."""
-        async with self.maintenance.connection(None) as connection:
-            return [
-                await connection.fetchval(sql, self.tenant.tenant_id)
-                for sql in (
-                    "SELECT count(*) FROM entities_p0 WHERE tenant_id = $1",
-                    "SELECT count(*) FROM placement_changes WHERE tenant_id = $1",
-                    "SELECT count(*) FROM pg_trigger WHERE $1 <> '' AND NOT tgisinternal"
-                    " AND tgrelid = 'entities_p0'::regclass",
-                )
-            ]
 
 
 @pytest.fixture
@@ -110,117 +45,17 @@ async def world(
     )
 
 
-async def _steps_until(world: World, phase: str) -> None:
-    while await world.placements.step(world.tenant.tenant_id) != phase:
-        pass
-
-
-class _Writer:
-    """Writes names that no other writer touches, and remembers what must be stored."""
-
-    def __init__(self, world: World, number: int) -> None:
-        self.world = world
-        self.expected: dict[EntityKey, str] = {}
-        self.names = [("item", f"w{number}-{i}") for i in range(40)]
-        self.gone: set[EntityKey] = set()
-        self.random = random.Random(number)
-        self.rng = np.random.default_rng(number)
-        self.number = number
-        self.written = 0
-
-    async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self._once(self.random.choice(self.names))
-            await asyncio.sleep(0)
-
-    async def _once(self, key: EntityKey) -> None:
-        self.written += 1
-        n = self.written
-        vector = _vector(self.rng)
-        kind = self.random.choice(["upsert", "upsert", "delete", "ingest"])
-        while True:
-            tenant = self.world.tenant
-            try:
-                if kind == "upsert":
-                    await self.world.entities.apply(tenant, {key: _state(key, n, vector)})
-                    self.expected[key] = f'{{"n": {n}}}'
-                elif kind == "delete":
-                    await self.world.entities.delete(tenant, key)
-                    self.expected.pop(key, None)
-                else:
-                    await self.world.interactions.ingest(tenant, [self._interaction(key, n)])
-                    self.expected.setdefault(key, "{}")
-            except StaleTenant:
-                await self.world.reread()
-            except Aborted:
-                await asyncio.sleep(0.01)
-            else:
-                return
-
-    def _interaction(self, key: EntityKey, n: int) -> InteractionRow:
-        return InteractionRow(
-            interaction_id=f"i{self.number}-{n}",
-            user_id=f"u{n % 7}",
-            entity_type=key[0],
-            entity_id=key[1],
-            interaction_type="view",
-            weight=1.0,
-            timestamp=datetime(2024, 5, 1, tzinfo=UTC),
-            payload_hash=b"x",
-        )
-
-
-async def _read(world: World, stop: asyncio.Event, stable: int) -> int:
-    """Reads the entities that nobody writes, by name and in pages; returns how often."""
-    keys = [("item", f"s{i:06}") for i in range(0, stable, stable // 50)]
-    reads = 0
-    while not stop.is_set():
-        tenant = world.tenant
-        try:
-            assert set(await world.entities.get(tenant, keys)) == set(keys)
-            page = await world.entities.page(
-                tenant,
-                after=("item", "s"),
-                entity_type="item",
-                filter_path=None,
-                filter_variables=None,
-                limit=10_000,
-            )
-        except StaleTenant:
-            await world.reread()
-            continue
-        except Aborted:
-            continue
-        assert sum(row.entity_id.startswith("s") for row in page) == stable
-        reads += 1
-        await asyncio.sleep(0)
-    return reads
-
-
-async def _count(world: World, stop: asyncio.Event, stable: int) -> int:
-    """Looks at all partitions at once: no name is there twice, and with the guard none is missing."""
-    looks = 0
-    while not stop.is_set():
-        await world.stored(guarded=False)
-        try:
-            found = await world.stored()
-        except StaleTenant:
-            await world.reread()
-            continue
-        assert sum(entity_id.startswith("s") for _, entity_id in found) == stable
-        looks += 1
-        await asyncio.sleep(0)
-    return looks
-
-
 async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: World) -> None:
     stable = 1500
     await world.fill(stable)
     numbers = {key: no for key, (_, no) in (await world.stored()).items()}
     stop = asyncio.Event()
-    writers = [_Writer(world, number) for number in range(3)]
-    tasks = [asyncio.create_task(w.run(stop)) for w in writers]
-    tasks += [asyncio.create_task(look(world, stop, stable)) for look in (_read, _read, _count)]
+    writers = [Writer(world, number) for number in range(3)]
+    writing = [asyncio.create_task(w.run(stop)) for w in writers]
+    looking = [
+        asyncio.create_task(look(world, stop, stable))
+        for look in (keep_reading, keep_reading, keep_counting)
+    ]
     await asyncio.sleep(0.3)
     await world.placements.request_move("shop")
     await world.placements.request_move("shop")
@@ -228,9 +63,8 @@ async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: W
     written = sum(w.written for w in writers)
     await asyncio.sleep(0.3)
     stop.set()
-    done = await asyncio.gather(*tasks)
-
-    assert all(looks > 0 for looks in done[len(writers) :])
+    await asyncio.gather(*writing)
+    assert all(looks > 0 for looks in await asyncio.gather(*looking))
     assert sum(w.written for w in writers) > written
     assert (await world.reread()).placement == 1
     found = await world.stored()
@@ -245,13 +79,13 @@ async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: W
 async def test_move_interrupted_in_a_phase_goes_on_from_there(world: World, phase: str) -> None:
     await world.fill(350)
     await world.placements.request_move("shop")
-    await _steps_until(world, phase)
+    await steps_until(world, phase)
     before = await world.stored()
 
-    writer = _Writer(world, 1)
+    writer = Writer(world, 1)
     await world.reread()
     for key in writer.names[:20]:
-        await writer._once(key)
+        await writer.write(key)
     await world.reread()
     # The next step is cut off before it can commit.
     async with (
@@ -330,7 +164,7 @@ async def test_move_leaves_the_neighbours_in_the_shared_placement_alone(world: W
     await world.fill(300)
     await world.fill(50, other)
     await world.placements.request_move("shop")
-    await _steps_until(world, "copying")
+    await steps_until(world, "copying")
     await world.fill(80, other)
     await world.placements.move("shop")
     assert await world.entities.count(await world.tenants.get("other"), 1000) == 80
@@ -354,7 +188,7 @@ async def test_content_candidates_use_the_hnsw_index_after_the_move(world: World
     await world.placements.request_move("shop")
     await PlacementStore(world.owner, world.maintenance).move("shop")
     tenant = await world.reread()
-    vector = _vector(np.random.default_rng(1))
+    vector = random_vector(np.random.default_rng(1))
     async with world.service.connection("shop") as connection:
         plan = await connection.fetch(
             "EXPLAIN " + candidates(frozenset({"content"}), DIMENSION),
@@ -384,6 +218,51 @@ async def test_new_partition_shows_nothing_without_a_tenant(world: World) -> Non
     assert counts == {"shop": 10, "other": 0, None: 0}
 
 
+GIVE_TO_PLAIN_OWNER = """
+DO $$
+DECLARE
+    thing regclass;
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'penchant_test_owner') THEN
+        CREATE ROLE penchant_test_owner NOLOGIN;
+    END IF;
+    GRANT CREATE, USAGE ON SCHEMA public TO penchant_test_owner;
+    FOR thing IN
+        SELECT c.oid FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND (c.relkind IN ('r', 'p')
+            OR c.relname IN ('revision_seq', 'entity_no_seq', 'placement_seq'))
+        ORDER BY c.relkind
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO penchant_test_owner', thing);
+    END LOOP;
+END
+$$
+"""
+
+
+async def test_owner_without_superuser_can_move_and_erase(
+    world: World, connect_database: Callable[..., Awaitable[Database]]
+) -> None:
+    await world.fill(250)
+    async with world.owner.connection(None) as connection:
+        await connection.execute(GIVE_TO_PLAIN_OWNER)
+    plain = await connect_database(role="penchant_test_owner")
+    placements = PlacementStore(plain, world.maintenance, slice_size=100)
+    await placements.request_move("shop")
+    await placements.move("shop")
+    assert (await world.reread()).placement == 1
+    assert len(await world.stored()) == 250
+    for tenant_id in ("shop", "other", None):
+        async with plain.connection(tenant_id) as connection:
+            visible = await connection.fetchval("SELECT count(*) FROM entities_p1")
+        assert visible == (250 if tenant_id == "shop" else 0)
+    await world.tenants.begin_erasure("shop")
+    retention = RetentionStore(plain, world.maintenance)
+    await retention.erase("shop")
+    assert await retention.erasing() == []
+    assert await retention.ensure_interaction_partitions(3) == 1
+
+
 async def test_crowded_tenants_are_requested_once(world: World) -> None:
     await world.fill(30)
     await world.tenants.create("small", dimension=DIMENSION)
@@ -397,7 +276,7 @@ async def test_abandoned_move_leaves_nothing_behind(world: World) -> None:
     await world.fill(250)
     before = await world.stored()
     await world.placements.request_move("shop")
-    await _steps_until(world, "switching")
+    await steps_until(world, "switching")
     await world.fill(10)
     await world.placements.abandon("shop")
     assert len(await world.stored()) == len(before)
@@ -418,12 +297,12 @@ async def test_erasure_leaves_no_row_wherever_a_move_stands(world: World, until:
     other = await world.tenants.create("other", dimension=DIMENSION)
     await world.fill(250)
     await world.fill(5, other)
-    writer = _Writer(world, 1)
+    writer = Writer(world, 1)
     for key in writer.names:
-        await writer._once(key)
+        await writer.write(key)
     await world.placements.request_move("shop")
     if until != "requested":
-        await _steps_until(world, until)
+        await steps_until(world, until)
     await world.tenants.begin_erasure("shop")
     retention = RetentionStore(world.owner, world.maintenance, slice_size=100)
     assert await retention.erasing() == ["shop"]

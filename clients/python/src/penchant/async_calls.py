@@ -8,9 +8,9 @@ from typing import Any, Generic, Protocol, cast
 import grpc
 
 from penchant import errors
-from penchant.calls import Asked, Call, PagedQ, PagedR, Pages, Q, R, V, document
+from penchant.calls import Asked, Call, Method, PagedQ, PagedR, Pages, Q, R, V, document
 from penchant.channel import Endpoint, Metadata
-from penchant.stubs import AsyncStubs
+from penchant.stubs import AsyncStubs, Stubs
 
 
 class AsyncConnection:
@@ -43,10 +43,11 @@ class AsyncCaller:
     timeout: float
     metadata: Metadata
 
-    async def send(self, method: grpc.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
+    async def send(self, method: Callable[[Stubs], Method[Q, R]], request: Q) -> R:
         """One unary call; its error as a PenchantError."""
-        # AsyncStubs' methods answer with awaitables; the shared table names their blocking types
-        ask = cast(Callable[..., Coroutine[Any, Any, R]], method)
+        # the stubs are AsyncStubs, whose methods answer with awaitables; the table that both
+        # clients share names the blocking types
+        ask = cast(Callable[..., Coroutine[Any, Any, R]], method(self.connection.stubs))
         try:
             return await ask(request, timeout=self.timeout, metadata=self.metadata)
         except grpc.RpcError as error:
@@ -78,7 +79,7 @@ class AsyncCall(Generic[Asked, V]):
 
         async def ask(*args: Asked.args, **kwargs: Asked.kwargs) -> V:
             request = call.build(*args, **kwargs)
-            return call.render(await caller.send(call.method(caller.connection.stubs), request))
+            return call.render(await caller.send(call.method, request))
 
         document(ask, self._name, call.build)
         owner.__dict__[self._name] = ask
@@ -112,7 +113,7 @@ async def _walk(
     caller: AsyncCaller, pages: Pages[..., PagedQ, PagedR, V], request: PagedQ
 ) -> AsyncIterator[V]:
     while True:
-        page = await caller.send(pages.method(caller.connection.stubs), request)
+        page = await caller.send(pages.method, request)
         for item in pages.render(page):
             yield item
         if not page.next_page_token:

@@ -1,12 +1,12 @@
 """Cutting what the caller hands in into requests of a size that the service takes."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from penchant import requests
-from penchant.v1.entity_pb2 import BatchUpsertEntitiesRequest
 from penchant.v1.interaction_pb2 import IngestInteractionsRequest
-from penchant.values import EntityDraft, Interaction
+from penchant.values import BatchUpserted, EntityDraft, Interaction
 
 # BatchUpsertEntities takes no more rows
 UPSERT_ROWS = 1000
@@ -15,11 +15,23 @@ Row = Interaction | Sequence[Interaction]
 """One interaction, gathered with its neighbours, or a batch that is sent as it is."""
 
 
-def upsert_requests(drafts: Iterable[EntityDraft]) -> Iterator[BatchUpsertEntitiesRequest]:
-    """Batches of at most 1,000 rows, in order."""
-    rows = map(requests.upsert_draft, drafts)
-    while chunk := list(islice(rows, UPSERT_ROWS)):
-        yield BatchUpsertEntitiesRequest(requests=chunk)
+def in_rows(drafts: Iterable[EntityDraft], size: int) -> Iterator[list[EntityDraft]]:
+    """Lists of `size`, the last one shorter."""
+    rows = iter(drafts)
+    while chunk := list(islice(rows, size)):
+        yield chunk
+
+
+def joined(answers: Sequence[BatchUpserted], size: int) -> BatchUpserted:
+    """The answers to lists of `size` as one; its errors count over the whole input."""
+    return BatchUpserted(
+        upserted_count=sum(answer.upserted_count for answer in answers),
+        errors=tuple(
+            replace(error, index=number * size + error.index)
+            for number, answer in enumerate(answers)
+            for error in answer.errors
+        ),
+    )
 
 
 class IngestBatches:

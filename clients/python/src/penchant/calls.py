@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
-import grpc
-
 from penchant import requests, responses
+from penchant.channel import Metadata
 from penchant.requests import admin
 from penchant.stubs import Stubs
 
@@ -15,6 +14,17 @@ Asked = ParamSpec("Asked")
 Q = TypeVar("Q")
 R = TypeVar("R")
 V = TypeVar("V")
+Q_contra = TypeVar("Q_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Method(Protocol[Q_contra, R_co]):
+    """A unary method of a blocking stub."""
+
+    def __call__(
+        self, request: Q_contra, /, *, timeout: float | None, metadata: Metadata | None
+    ) -> R_co:
+        """Asks and waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,7 @@ class Call(Generic[Asked, Q, R, V]):
         render: makes the caller's value of the response.
     """
 
-    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[Q, R]]
+    method: Callable[[Stubs], Method[Q, R]]
     build: Callable[Asked, Q]
     render: Callable[[R], V]
 
@@ -54,7 +64,7 @@ PagedR = TypeVar("PagedR", bound=PagedResponse)
 class Pages(Generic[Asked, PagedQ, PagedR, V]):
     """A list call that is repeated until its last page; `render` gives one page's values."""
 
-    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[PagedQ, PagedR]]
+    method: Callable[[Stubs], Method[PagedQ, PagedR]]
     build: Callable[Asked, PagedQ]
     render: Callable[[PagedR], Iterable[V]]
 
@@ -111,6 +121,11 @@ LIST_ENTITIES = Pages(
     requests.list_entities,
     lambda page: map(responses.entity, page.entities),
 )
+BATCH_UPSERT_ENTITIES = Call(
+    lambda stubs: stubs.entity.BatchUpsertEntities,
+    requests.batch_upsert_entities,
+    responses.batch_upserted,
+)
 DELETE_ENTITY = Call(
     lambda stubs: stubs.entity.DeleteEntity, requests.delete_entity, responses.nothing
 )
@@ -130,31 +145,21 @@ MERGE_USERS = Call(
     lambda stubs: stubs.interaction.MergeUsers, requests.merge_users, responses.merged
 )
 
-CREATE_TENANT = Call(
-    lambda stubs: stubs.admin.CreateTenant, admin.create_tenant, lambda answer: answer.tenant
-)
-GET_TENANT = Call(
-    lambda stubs: stubs.admin.GetTenant, admin.get_tenant, lambda answer: answer.tenant
-)
-LIST_TENANTS = Pages(
-    lambda stubs: stubs.admin.ListTenants, admin.list_tenants, lambda page: page.tenants
-)
-UPDATE_TENANT = Call(
-    lambda stubs: stubs.admin.UpdateTenant, admin.update_tenant, lambda answer: answer.tenant
-)
+CREATE_TENANT = Call(lambda stubs: stubs.admin.CreateTenant, admin.create_tenant, responses.tenant)
+GET_TENANT = Call(lambda stubs: stubs.admin.GetTenant, admin.get_tenant, responses.tenant)
+LIST_TENANTS = Pages(lambda stubs: stubs.admin.ListTenants, admin.list_tenants, responses.tenants)
+UPDATE_TENANT = Call(lambda stubs: stubs.admin.UpdateTenant, admin.update_tenant, responses.tenant)
 DELETE_TENANT = Call(lambda stubs: stubs.admin.DeleteTenant, admin.delete_tenant, responses.nothing)
-PLACE_TENANT = Call(
-    lambda stubs: stubs.admin.PlaceTenant, admin.place_tenant, lambda answer: answer
-)
+PLACE_TENANT = Call(lambda stubs: stubs.admin.PlaceTenant, admin.place_tenant, responses.unchanged)
 SET_INTERACTION_TYPE = Call(
     lambda stubs: stubs.admin.SetInteractionType,
     admin.set_interaction_type,
-    lambda answer: answer.interaction_type,
+    responses.interaction_type,
 )
 LIST_INTERACTION_TYPES = Call(
     lambda stubs: stubs.admin.ListInteractionTypes,
     admin.list_interaction_types,
-    lambda answer: list(answer.interaction_types),
+    responses.interaction_types,
 )
 DELETE_INTERACTION_TYPE = Call(
     lambda stubs: stubs.admin.DeleteInteractionType,
@@ -164,29 +169,29 @@ DELETE_INTERACTION_TYPE = Call(
 GET_MIGRATION_VERSION = Call(
     lambda stubs: stubs.admin.GetMigrationVersion,
     admin.get_migration_version,
-    lambda answer: answer,
+    responses.unchanged,
 )
 LIST_MIGRATIONS = Call(
     lambda stubs: stubs.admin.ListMigrations,
     admin.list_migrations,
-    lambda answer: list(answer.migrations),
+    responses.migrations,
 )
 RUN_MIGRATIONS = Call(
     lambda stubs: stubs.admin.RunMigrations,
     admin.run_migrations,
-    lambda answer: list(answer.applied_versions),
+    responses.applied_versions,
 )
 GET_POOL_STATS = Call(
-    lambda stubs: stubs.admin.GetPoolStats, admin.get_pool_stats, lambda answer: answer
+    lambda stubs: stubs.admin.GetPoolStats, admin.get_pool_stats, responses.unchanged
 )
 GET_CACHE_STATS = Call(
-    lambda stubs: stubs.admin.GetCacheStats, admin.get_cache_stats, lambda answer: answer
+    lambda stubs: stubs.admin.GetCacheStats, admin.get_cache_stats, responses.unchanged
 )
 INVALIDATE_CACHE = Call(
     lambda stubs: stubs.admin.InvalidateCache,
     admin.invalidate_cache,
-    lambda answer: answer.users_count,
+    responses.users_count,
 )
 GET_INDEX_STATS = Call(
-    lambda stubs: stubs.admin.GetIndexStats, admin.get_index_stats, lambda answer: answer
+    lambda stubs: stubs.admin.GetIndexStats, admin.get_index_stats, responses.unchanged
 )

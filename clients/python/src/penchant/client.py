@@ -1,6 +1,6 @@
 """The asyncio client."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +8,7 @@ import grpc
 
 from penchant import calls, errors, responses
 from penchant.async_calls import AsyncCall, AsyncCaller, AsyncConnection, AsyncPages
-from penchant.batches import IngestSource, Row, upsert_requests
+from penchant.batches import UPSERT_ROWS, IngestSource, Row, in_rows, joined
 from penchant.channel import Endpoint, Options, call_metadata
 from penchant.stubs import AsyncStubs
 from penchant.values import BatchAck, BatchUpserted, EntityDraft
@@ -130,21 +130,20 @@ class Client:
         A refused row is reported and the others are stored. When a call fails altogether, the
         calls before it have been stored.
         """
-        method = self.stubs.entity.BatchUpsertEntities
+        call = calls.BATCH_UPSERT_ENTITIES
         answers: list[BatchUpserted] = []
-        sent = 0
-        for request in upsert_requests(drafts):
-            answers.append(responses.batch_upserted(await self.caller.send(method, request), sent))
-            sent += len(request.requests)
-        return responses.joined(answers)
+        for rows in in_rows(drafts, UPSERT_ROWS):
+            answer = await self.caller.send(call.method, call.build(rows))
+            answers.append(call.render(answer))
+        return joined(answers, UPSERT_ROWS)
 
     async def ingest_stream(
         self,
         rows: Iterable[Row] | AsyncIterable[Row],
         *,
         batch_size: int = 1000,
-        timeout: float = 3600.0,
-    ) -> AsyncIterator[BatchAck]:
+        timeout: float = 3600.0,  # noqa: ASYNC109 - a deadline that the service is told
+    ) -> AsyncGenerator[BatchAck, None]:
         """Streams interactions; each batch is acknowledged, in order, once it is committed.
 
         Read the acks to the end: what is sent ahead of them is bounded by flow control. After an

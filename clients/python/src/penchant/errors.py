@@ -6,8 +6,7 @@ from typing import ClassVar, Protocol, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-from google.rpc.status_pb2 import Status
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from penchant.v1.common_pb2 import RowError as RowErrorMessage
@@ -198,13 +197,13 @@ def from_row_error(row: RowErrorMessage) -> PenchantError:
     )
 
 
-def _status(call: _EndedCall) -> Status:
+def _status(call: _EndedCall) -> status_pb2.Status:
     try:
         status = rpc_status.from_call(cast(grpc.Call, call))
     except (ValueError, DecodeError):
         # a proxy between us may change code or message; the plain status still holds
         status = None
-    return cast(Status, status) if status is not None else Status()
+    return status or status_pb2.Status()
 
 
 def _trailing_request_id(call: _EndedCall) -> str | None:

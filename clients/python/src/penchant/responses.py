@@ -1,18 +1,21 @@
 """Plain values from response messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from penchant import errors, values
+from penchant.v1 import admin_pb2 as admin
 from penchant.v1 import common_pb2 as common
 from penchant.v1 import entity_pb2 as entities
 from penchant.v1 import interaction_pb2 as interactions
 from penchant.v1 import recommendation_pb2 as recommendations
+
+M = TypeVar("M", bound=Message)
 
 # a Struct holds every number as a double, which is exact for whole numbers below this
 _EXACT = 2.0**53
@@ -51,9 +54,9 @@ def _instant(message: Message, field: str) -> datetime | None:
     return value.ToDatetime(tzinfo=UTC)
 
 
-def _row_error(message: common.RowError, offset: int = 0) -> values.RowError:
+def _row_error(message: common.RowError) -> values.RowError:
     return values.RowError(
-        index=message.index + offset,
+        index=message.index,
         code=errors.status_code(message.code),
         reason=message.reason,
         field=message.field,
@@ -178,21 +181,9 @@ def upserted(message: entities.UpsertEntityResponse) -> values.Upserted:
     return values.Upserted(entity(message.entity), message.created)
 
 
-def batch_upserted(
-    message: entities.BatchUpsertEntitiesResponse, offset: int
-) -> values.BatchUpserted:
-    """The answer of BatchUpsertEntities for the rows from `offset` on."""
-    return values.BatchUpserted(
-        message.upserted_count, tuple(_row_error(error, offset) for error in message.errors)
-    )
-
-
-def joined(parts: Sequence[values.BatchUpserted]) -> values.BatchUpserted:
-    """Several answers as one."""
-    return values.BatchUpserted(
-        upserted_count=sum(part.upserted_count for part in parts),
-        errors=tuple(error for part in parts for error in part.errors),
-    )
+def batch_upserted(message: entities.BatchUpsertEntitiesResponse) -> values.BatchUpserted:
+    """The answer of BatchUpsertEntities."""
+    return values.BatchUpserted(message.upserted_count, tuple(map(_row_error, message.errors)))
 
 
 def interaction(message: interactions.Interaction) -> values.Interaction:
@@ -241,6 +232,48 @@ def deleted(message: interactions.DeleteInteractionsResponse) -> values.Changed:
 def merged(message: interactions.MergeUsersResponse) -> values.Changed:
     """The answer of MergeUsers."""
     return values.Changed(message.moved_count, message.freshness_token)
+
+
+def tenant(
+    message: admin.CreateTenantResponse | admin.GetTenantResponse | admin.UpdateTenantResponse,
+) -> admin.Tenant:
+    """The tenant that an answer carries."""
+    return message.tenant
+
+
+def tenants(message: admin.ListTenantsResponse) -> Iterable[admin.Tenant]:
+    """The tenants of a page."""
+    return message.tenants
+
+
+def interaction_type(message: admin.SetInteractionTypeResponse) -> admin.InteractionType:
+    """The type as stored."""
+    return message.interaction_type
+
+
+def interaction_types(message: admin.ListInteractionTypesResponse) -> list[admin.InteractionType]:
+    """The types of a tenant."""
+    return list(message.interaction_types)
+
+
+def migrations(message: admin.ListMigrationsResponse) -> list[admin.Migration]:
+    """The applied migrations."""
+    return list(message.migrations)
+
+
+def applied_versions(message: admin.RunMigrationsResponse) -> list[int]:
+    """The versions that a call applied."""
+    return list(message.applied_versions)
+
+
+def users_count(message: admin.InvalidateCacheResponse) -> int:
+    """How many users' answers were made unusable; 0 for a whole tenant's."""
+    return message.users_count
+
+
+def unchanged(message: M) -> M:
+    """A message that is given to the caller as it is."""
+    return message
 
 
 def nothing(_: Message) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol
 import grpc
 
 from penchant import errors
-from penchant.calls import Asked, Call, PagedQ, PagedR, Pages, Q, R, V, document
+from penchant.calls import Asked, Call, Method, PagedQ, PagedR, Pages, Q, R, V, document
 from penchant.channel import Endpoint, Metadata
 from penchant.stubs import Stubs
 
@@ -43,10 +43,12 @@ class SyncCaller:
     timeout: float
     metadata: Metadata
 
-    def send(self, method: grpc.UnaryUnaryMultiCallable[Q, R], request: Q) -> R:
+    def send(self, method: Callable[[Stubs], Method[Q, R]], request: Q) -> R:
         """One unary call; its error as a PenchantError."""
         try:
-            return method(request, timeout=self.timeout, metadata=self.metadata)
+            return method(self.connection.stubs)(
+                request, timeout=self.timeout, metadata=self.metadata
+            )
         except grpc.RpcError as error:
             raise errors.from_rpc_error(error) from error
 
@@ -74,7 +76,7 @@ class SyncCall(Generic[Asked, V]):
 
         def ask(*args: Asked.args, **kwargs: Asked.kwargs) -> V:
             request = call.build(*args, **kwargs)
-            return call.render(caller.send(call.method(caller.connection.stubs), request))
+            return call.render(caller.send(call.method, request))
 
         document(ask, self._name, call.build)
         owner.__dict__[self._name] = ask
@@ -104,9 +106,8 @@ class SyncPages(Generic[Asked, V]):
 
 def _walk(caller: SyncCaller, pages: Pages[..., PagedQ, PagedR, V], request: PagedQ) -> Iterator[V]:
     while True:
-        page = caller.send(pages.method(caller.connection.stubs), request)
-        for item in pages.render(page):
-            yield item
+        page = caller.send(pages.method, request)
+        yield from pages.render(page)
         if not page.next_page_token:
             return
         request.page_token = page.next_page_token

@@ -1,13 +1,13 @@
 """The blocking client."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Self
 
 import grpc
 
 from penchant import calls, errors, responses
-from penchant.batches import IngestSource, Row, upsert_requests
+from penchant.batches import UPSERT_ROWS, IngestSource, Row, in_rows, joined
 from penchant.channel import Endpoint, Options, call_metadata
 from penchant.stubs import Stubs
 from penchant.sync_calls import SyncCall, SyncCaller, SyncConnection, SyncPages
@@ -130,13 +130,12 @@ class SyncClient:
         A refused row is reported and the others are stored. When a call fails altogether, the
         calls before it have been stored.
         """
-        method = self.stubs.entity.BatchUpsertEntities
+        call = calls.BATCH_UPSERT_ENTITIES
         answers: list[BatchUpserted] = []
-        sent = 0
-        for request in upsert_requests(drafts):
-            answers.append(responses.batch_upserted(self.caller.send(method, request), sent))
-            sent += len(request.requests)
-        return responses.joined(answers)
+        for rows in in_rows(drafts, UPSERT_ROWS):
+            answer = self.caller.send(call.method, call.build(rows))
+            answers.append(call.render(answer))
+        return joined(answers, UPSERT_ROWS)
 
     def ingest_stream(
         self,
@@ -144,7 +143,7 @@ class SyncClient:
         *,
         batch_size: int = 1000,
         timeout: float = 3600.0,
-    ) -> Iterator[BatchAck]:
+    ) -> Generator[BatchAck, None, None]:
         """Streams interactions; each batch is acknowledged, in order, once it is committed.
 
         Read the acks to the end: what is sent ahead of them is bounded by flow control. After an

@@ -4,6 +4,7 @@ What is left out takes the service's default, as `protos/penchant/v1` says for e
 """
 
 from penchant.requests.entities import (
+    batch_upsert_entities,
     delete_entity,
     get_entity,
     list_entities,
@@ -29,6 +30,7 @@ from penchant.requests.recommendations import (
 
 __all__ = [
     "batch_recommend",
+    "batch_upsert_entities",
     "delete_entity",
     "delete_interactions",
     "get_entity",

@@ -1,6 +1,6 @@
 """Requests of EntityService."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +58,11 @@ def upsert_entity(
             update_mask=update_mask,
         )
     )
+
+
+def batch_upsert_entities(drafts: Iterable[EntityDraft]) -> entities.BatchUpsertEntitiesRequest:
+    """Upserts up to 1,000 entities in one transaction."""
+    return entities.BatchUpsertEntitiesRequest(requests=map(upsert_draft, drafts))
 
 
 def get_entity(

@@ -1,0 +1,490 @@
+"""InteractionService: idempotent ingest, streams, lists, deletion, merging, and what is refused."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+from penchant.v1 import admin_pb2
+from penchant.v1 import interaction_pb2 as pb
+from penchant.v1.common_pb2 import EntityRef
+
+from storage.database import Database
+from tests.rpc.conftest import Service, ids, refusal_of
+
+
+def book(entity_id: str = "b00") -> EntityRef:
+    return EntityRef(entity_type="book", entity_id=entity_id)
+
+
+def interaction(**fields) -> pb.Interaction:
+    given = {"user_id": "ada", "entity": book(), "interaction_type": "like", **fields}
+    return pb.Interaction(**{name: value for name, value in given.items() if value is not None})
+
+
+async def ingest(service: Service, tenant: str = "a", **fields) -> pb.IngestAck:
+    request = pb.IngestInteractionRequest(interaction=interaction(**fields))
+    return (await service.call("IngestInteraction", request, tenant)).ack
+
+
+async def listed(service: Service, tenant: str = "a", **fields) -> list[pb.Interaction]:
+    request = pb.ListInteractionsRequest(**fields)
+    return list((await service.call("ListInteractions", request, tenant)).interactions)
+
+
+async def profile(database: Database, user_id: str = "ada"):
+    async with database.connection(None) as connection:
+        return await connection.fetchrow(
+            "SELECT interaction_count, last_interaction_at, accumulator IS NULL AS bare"
+            " FROM user_profiles WHERE tenant_id = 'a' AND user_id = $1",
+            user_id,
+        )
+
+
+def at(seconds: float) -> Timestamp:
+    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
+
+
+async def test_ingest_is_listed_as_it_was_sent(service: Service):
+    metadata = Struct()
+    metadata.update({"page": 3, "tags": ["a", None]})
+    sent = interaction(
+        interaction_id="i1",
+        weight=-1.5,
+        metadata=metadata,
+        timestamp=Timestamp(seconds=1_000, nanos=123_456_789),
+        recommendation_id="r1",
+        position=0,
+    )
+    request = pb.IngestInteractionRequest(interaction=sent)
+    ack = (await service.call("IngestInteraction", request)).ack
+    (kept,) = await listed(service, user_id="ada")
+    sent.timestamp.nanos = 123_456_000
+    sent.received_at.CopyFrom(ack.received_at)
+    assert kept == sent
+    assert ack.interaction_id == "i1"
+    assert ack.freshness_token
+
+
+async def test_ingest_fills_in_id_time_and_weight(service: Service):
+    before = time.time()
+    ack = await ingest(service, interaction_type="purchase")
+    (kept,) = await listed(service, user_id="ada")
+    assert kept.interaction_id == ack.interaction_id
+    assert (kept.weight, kept.HasField("metadata"), kept.HasField("position")) == (5, False, False)
+    assert before - 1 < kept.timestamp.ToNanoseconds() / 1e9 < time.time() + 1
+
+
+async def test_ingest_again_gives_the_same_ack_and_one_row(service: Service):
+    ack = await ingest(service, interaction_id="i1")
+    assert await ingest(service, interaction_id="i1") == ack
+    assert len(await listed(service, user_id="ada")) == 1
+
+
+async def test_ingest_again_with_metadata_in_another_order_is_the_same(service: Service):
+    names = [f"key{number}" for number in range(40)]
+    acks = []
+    for order in (names, names[::-1]):
+        metadata = Struct()
+        for name in order:
+            metadata.fields[name].number_value = len(name)
+        acks.append(await ingest(service, interaction_id="i1", metadata=metadata))
+    assert acks[0] == acks[1]
+
+
+OTHER = {
+    "user": {"user_id": "ben"},
+    "session": {"user_id": None, "session_id": "ada"},
+    "entity": {"entity": book("b01")},
+    "type": {"interaction_type": "view"},
+    "weight": {"weight": 2},
+    "metadata": {"metadata": Struct(fields={"a": Value(bool_value=True)})},
+    "timestamp": {"timestamp": Timestamp(seconds=5)},
+    "recommendation": {"recommendation_id": "r"},
+    "position": {"position": 0},
+}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", OTHER, ids=str)
+async def test_ingest_of_the_same_id_with_other_content_is_refused(standing: Service, case: str):
+    interaction_id = f"reused-{case}"
+    await ingest(standing, interaction_id=interaction_id)
+    request = pb.IngestInteractionRequest(
+        interaction=interaction(interaction_id=interaction_id, **OTHER[case])
+    )
+    refusal = await standing.refused("IngestInteraction", request)
+    assert (refusal.code, refusal.reason) == ("ALREADY_EXISTS", "INTERACTION_ID_REUSED")
+    assert refusal.metadata == {"interaction_id": interaction_id}
+
+
+async def test_ingest_repeated_at_once_stores_one_row(
+    service: Service, maintenance_database: Database
+):
+    acks = await asyncio.gather(*(ingest(service, interaction_id="i1") for _ in range(20)))
+    assert all(ack == acks[0] for ack in acks)
+    assert len(await listed(service, user_id="ada")) == 1
+    assert (await profile(maintenance_database))["interaction_count"] == 1
+
+
+async def test_ingest_of_unknown_entity_makes_a_stub_or_is_refused(service: Service):
+    await ingest(service, entity=book("new"))
+    tenant = admin_pb2.Tenant(tenant_id="a")
+    tenant.settings.unknown_entities = admin_pb2.UNKNOWN_ENTITIES_REFUSE
+    await service.call("UpdateTenant", admin_pb2.UpdateTenantRequest(tenant=tenant))
+    await ingest(service, entity=book("new"))
+    request = pb.IngestInteractionRequest(
+        interaction=interaction(interaction_id="i1", entity=book("newer"))
+    )
+    refusal = await service.refused("IngestInteraction", request)
+    assert (refusal.code, refusal.reason) == ("NOT_FOUND", "ENTITY_NOT_FOUND")
+    assert refusal.metadata == {"entity_type": "book", "entity_id": "newer"}
+    assert len(await listed(service, user_id="ada")) == 2
+    # Nothing of it is remembered: the same id is good once the entity is there.
+    await service.put("newer")
+    assert (await ingest(service, interaction_id="i1", entity=book("newer"))).interaction_id == "i1"
+
+
+async def test_counts_are_exact_under_concurrent_ingests(
+    library: Service, maintenance_database: Database
+):
+    now = int(time.time())
+    calls = [
+        ingest(
+            library,
+            user_id=f"u{number % 7}",
+            entity=book(f"b{number % 60:02}"),
+            timestamp=Timestamp(seconds=now - (number * 37) % 200),
+        )
+        for number in range(200)
+    ]
+    await asyncio.gather(*calls)
+    for user in range(7):
+        mine = [n for n in range(200) if n % 7 == user]
+        row = await profile(maintenance_database, f"u{user}")
+        assert row["interaction_count"] == len(mine)
+        assert row["last_interaction_at"].timestamp() == max(now - n * 37 % 200 for n in mine)
+        answer = await library.recommend(f"u{user}", explain=True)
+        assert answer.explanation.interaction_count == len(mine)
+
+
+DAY = 86_400
+REFUSED = {
+    "nobody": ({"user_id": None}, "INVALID_ARGUMENT", "user_id"),
+    "user and session": ({"session_id": "s"}, "INVALID_ARGUMENT", "session_id"),
+    "user of 256 bytes": ({"user_id": "u" * 256}, "INVALID_ARGUMENT", "user_id"),
+    "user with NUL": ({"user_id": "\0"}, "INVALID_ARGUMENT", "user_id"),
+    "user like a session": ({"user_id": "session:x"}, "INVALID_ARGUMENT", "user_id"),
+    "session of 248 bytes": (
+        {"user_id": None, "session_id": "s" * 248},
+        "INVALID_ARGUMENT",
+        "session_id",
+    ),
+    "id of 256 bytes": ({"interaction_id": "i" * 256}, "INVALID_ARGUMENT", "interaction_id"),
+    "no entity": ({"entity": None}, "INVALID_ARGUMENT", "entity.entity_type"),
+    "no entity id": ({"entity": book("")}, "INVALID_ARGUMENT", "entity.entity_id"),
+    "no type": ({"interaction_type": ""}, "INVALID_ARGUMENT", "interaction_type"),
+    "unknown type": (
+        {"interaction_type": "Like"},
+        "UNKNOWN_INTERACTION_TYPE",
+        "interaction_type",
+    ),
+    "weight NaN": ({"weight": float("nan")}, "INVALID_ARGUMENT", "weight"),
+    "weight infinite": ({"weight": float("-inf")}, "INVALID_ARGUMENT", "weight"),
+    "weight too large": ({"weight": -1_000_001}, "INVALID_ARGUMENT", "weight"),
+    "before 1970": ({"timestamp": Timestamp(seconds=-1)}, "INVALID_ARGUMENT", "timestamp"),
+    "more than a day ahead": (
+        {"timestamp": at(time.time() + DAY + 3_600)},
+        "INVALID_ARGUMENT",
+        "timestamp",
+    ),
+    "no time at all": ({"timestamp": Timestamp(seconds=2**62)}, "INVALID_ARGUMENT", "timestamp"),
+    "nanos": ({"timestamp": Timestamp(nanos=10**9)}, "INVALID_ARGUMENT", "timestamp"),
+    "position": ({"position": -1}, "INVALID_ARGUMENT", "position"),
+    "recommendation": ({"recommendation_id": "r" * 256}, "INVALID_ARGUMENT", "recommendation_id"),
+    "metadata NUL": (
+        {"metadata": Struct(fields={"a": Value(string_value="\0")})},
+        "INVALID_ARGUMENT",
+        "metadata",
+    ),
+    "metadata NaN": (
+        {"metadata": Struct(fields={"a": Value(number_value=float("nan"))})},
+        "INVALID_ARGUMENT",
+        "metadata",
+    ),
+    "metadata over 64 KiB": (
+        {"metadata": Struct(fields={"a": Value(string_value="x" * 65_536)})},
+        "INVALID_ARGUMENT",
+        "metadata",
+    ),
+}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+async def test_ingest_refuses(standing: Service, case: str):
+    fields, reason, field = REFUSED[case]
+    request = pb.IngestInteractionRequest(interaction=interaction(**fields))
+    refusal = await standing.refused("IngestInteraction", request)
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", reason)
+    assert list(refusal.fields) == [f"interaction.{field}"]
+    batch = pb.IngestInteractionsRequest(
+        interactions=[interaction(), interaction(**fields), interaction()]
+    )
+    (answer,) = await stream(standing, batch)
+    (error,) = answer.errors
+    assert (error.index, error.code, error.reason, error.field) == (1, 3, reason, field)
+    assert (answer.stored_count, answer.duplicate_count) == (2, 0)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_ingest_at_the_limits_is_taken(standing: Service):
+    for fields in (
+        {"timestamp": Timestamp()},
+        {"timestamp": at(time.time() + DAY - 60)},
+        {"weight": 1e6},
+        {"weight": -1e6},
+        {"weight": 1e-300},
+        {"position": 2**31 - 1},
+        {"user_id": "é" * 127, "interaction_id": "i" * 255},
+        {"user_id": None, "session_id": "s" * 247},
+    ):
+        assert (await ingest(standing, **fields)).freshness_token
+    assert (await standing.recommend("ada", include_seen=True)).items
+
+
+async def stream(service: Service, *batches: pb.IngestInteractionsRequest) -> list:
+    call = service.interaction.IngestInteractions(
+        iter(batches), metadata=(("x-tenant-id", "a"),), timeout=30
+    )
+    return [answer async for answer in call]
+
+
+async def test_stream_answers_in_order(library: Service):
+    batches = [
+        pb.IngestInteractionsRequest(
+            sequence=sequence,
+            interactions=[
+                interaction(interaction_id=f"{sequence}-{n}") for n in range(1 + 40 * (10 - sequence))
+            ],
+        )
+        for sequence in range(10)
+    ]
+    answers = await stream(library, *batches)
+    assert [a.sequence for a in answers] == list(range(10))
+    assert [a.stored_count for a in answers] == [len(b.interactions) for b in batches]
+    assert all(a.freshness_token for a in answers)
+    again = await stream(library, *batches)
+    assert [(a.stored_count, a.duplicate_count) for a in again] == [
+        (0, len(b.interactions)) for b in batches
+    ]
+
+
+async def test_stream_duplicates_within_a_batch(service: Service):
+    rows = [
+        interaction(interaction_id="i1"),
+        interaction(interaction_id="i1"),
+        interaction(interaction_id="i1", weight=9),
+    ]
+    (answer,) = await stream(service, pb.IngestInteractionsRequest(interactions=rows))
+    assert (answer.stored_count, answer.duplicate_count) == (1, 1)
+    (error,) = answer.errors
+    assert (error.index, error.reason) == (2, "INTERACTION_ID_REUSED")
+    assert error.code == grpc.StatusCode.ALREADY_EXISTS.value[0]
+
+
+async def test_stream_batch_without_a_good_row_has_no_token(service: Service):
+    rows = [interaction(weight=float("nan"))]
+    (answer,) = await stream(service, pb.IngestInteractionsRequest(sequence=-7, interactions=rows))
+    assert (answer.sequence, answer.stored_count, answer.freshness_token) == (-7, 0, "")
+
+
+@pytest.mark.parametrize("count", [0, 10_001])
+async def test_stream_ends_with_a_batch_of_wrong_size(service: Service, count: int):
+    small = interaction()
+    batches = [
+        pb.IngestInteractionsRequest(sequence=1, interactions=[small]),
+        pb.IngestInteractionsRequest(sequence=2, interactions=[small] * count),
+    ]
+    call = service.interaction.IngestInteractions(
+        iter(batches), metadata=(("x-tenant-id", "a"),), timeout=30
+    )
+    answers = []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for answer in call:
+            answers.append(answer)
+    refusal = refusal_of(caught.value)
+    assert (refusal.code, list(refusal.fields)) == ("INVALID_ARGUMENT", ["interactions"])
+    assert [a.sequence for a in answers] == [1]
+
+
+async def test_stream_takes_ten_thousand_rows(service: Service):
+    rows = [interaction(user_id=f"u{n % 97}", entity=book(f"b{n % 31}")) for n in range(10_000)]
+    (answer,) = await stream(service, pb.IngestInteractionsRequest(interactions=rows))
+    assert (answer.stored_count, list(answer.errors)) == (10_000, [])
+
+
+async def test_list_pages_by_user_session_and_entity(service: Service):
+    for number in range(9):
+        who = {"user_id": "ada"} if number % 3 else {"user_id": None, "session_id": "s"}
+        await ingest(
+            service,
+            interaction_id=f"i{number}",
+            timestamp=Timestamp(seconds=1_000 + number // 2),
+            interaction_type="view" if number % 2 else "like",
+            **who,
+        )
+    newest_first = ["i8", "i7", "i6", "i5", "i4", "i3", "i2", "i1", "i0"]
+    wanted = {
+        "user": ({"user_id": "ada"}, [i for i in newest_first if int(i[1]) % 3]),
+        "session": ({"session_id": "s"}, ["i6", "i3", "i0"]),
+        "entity": ({"entity": book()}, newest_first),
+        "type": ({"entity": book(), "interaction_type": "view"}, ["i7", "i5", "i3", "i1"]),
+        "nobody": ({"user_id": "nobody"}, []),
+    }
+    for fields, expected in wanted.values():
+        seen: list[str] = []
+        request = pb.ListInteractionsRequest(page_size=2, **fields)
+        while True:
+            page = await service.call("ListInteractions", request)
+            assert len(page.interactions) <= 2
+            seen += [i.interaction_id for i in page.interactions]
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+        assert seen == expected
+    (last, *_) = await listed(service, session_id="s")
+    assert (last.session_id, last.user_id) == ("s", "")
+
+
+async def test_delete_rebuilds_the_profile(library: Service, maintenance_database: Database):
+    await ingest(library, entity=book("b00"), interaction_id="keep", timestamp=at(1_000))
+    for number in (1, 4, 7):
+        await ingest(library, entity=book(f"b{number:02}"), timestamp=at(2_000))
+    before = await library.recommend("ada", page_size=5)
+    assert before.items[0].attributes["genres"][0] == "crime"
+    request = pb.DeleteInteractionsRequest(user_id="ada")
+    request.before.FromSeconds(1_000)
+    assert (await library.call("DeleteInteractions", request)).deleted_count == 0
+    for number in (1, 4, 7):
+        request = pb.DeleteInteractionsRequest(user_id="ada", entity=book(f"b{number:02}"))
+        answer = await library.call("DeleteInteractions", request)
+        assert answer.deleted_count == 1
+    row = await profile(maintenance_database)
+    assert (row["interaction_count"], row["last_interaction_at"].timestamp()) == (1, 1_000)
+    after = await library.recommend("ada", at_least_as_fresh=answer.freshness_token)
+    assert after.items[0].attributes["genres"][0] == "sf"
+    request = pb.DeleteInteractionsRequest(interaction_ids=["keep", "unknown"])
+    assert (await library.call("DeleteInteractions", request)).deleted_count == 1
+    assert await profile(maintenance_database) is None
+
+
+async def test_merge_joins_profiles(library: Service, maintenance_database: Database):
+    await ingest(library, user_id=None, session_id="s", entity=book("b01"))
+    await ingest(library, entity=book("b04"))
+    request = pb.MergeUsersRequest(source_session_id="s", target_user_id="ada")
+    answer = await library.call("MergeUsers", request)
+    assert answer.moved_count == 1
+    assert await profile(maintenance_database, "session:s") is None
+    assert (await profile(maintenance_database))["interaction_count"] == 2
+    assert len(await listed(library, user_id="ada")) == 2
+    assert await listed(library, session_id="s") == []
+    assert not {"b01", "b04"} & set(ids(await library.recommend("ada", page_size=100)))
+    assert (await library.call("MergeUsers", request)).moved_count == 0
+
+
+OTHERS_REFUSED = {
+    "list nothing": ("ListInteractions", pb.ListInteractionsRequest(), "of"),
+    "list empty user": ("ListInteractions", pb.ListInteractionsRequest(user_id=""), "user_id"),
+    "list empty session": (
+        "ListInteractions",
+        pb.ListInteractionsRequest(session_id=""),
+        "session_id",
+    ),
+    "list entity": (
+        "ListInteractions",
+        pb.ListInteractionsRequest(entity=book("")),
+        "entity.entity_id",
+    ),
+    "list size": (
+        "ListInteractions",
+        pb.ListInteractionsRequest(user_id="a", page_size=-1),
+        "page_size",
+    ),
+    "list type": (
+        "ListInteractions",
+        pb.ListInteractionsRequest(user_id="a", interaction_type="\0"),
+        "interaction_type",
+    ),
+    "list token": (
+        "ListInteractions",
+        pb.ListInteractionsRequest(user_id="a", page_token="x"),
+        "page_token",
+    ),
+    "delete nothing": ("DeleteInteractions", pb.DeleteInteractionsRequest(), "user_id"),
+    "delete only before": (
+        "DeleteInteractions",
+        pb.DeleteInteractionsRequest(before=Timestamp()),
+        "user_id",
+    ),
+    "delete both": (
+        "DeleteInteractions",
+        pb.DeleteInteractionsRequest(user_id="a", session_id="b"),
+        "session_id",
+    ),
+    "delete too many": (
+        "DeleteInteractions",
+        pb.DeleteInteractionsRequest(interaction_ids=["i"] * 1001),
+        "interaction_ids",
+    ),
+    "delete bad id": (
+        "DeleteInteractions",
+        pb.DeleteInteractionsRequest(interaction_ids=["i", ""]),
+        "interaction_ids[1]",
+    ),
+    "delete bad time": (
+        "DeleteInteractions",
+        pb.DeleteInteractionsRequest(user_id="a", before=Timestamp(seconds=2**60)),
+        "before",
+    ),
+    "merge nobody": ("MergeUsers", pb.MergeUsersRequest(target_user_id="a"), "source"),
+    "merge empty": (
+        "MergeUsers",
+        pb.MergeUsersRequest(source_user_id="", target_user_id="a"),
+        "source_user_id",
+    ),
+    "merge into nobody": (
+        "MergeUsers",
+        pb.MergeUsersRequest(source_user_id="a"),
+        "target_user_id",
+    ),
+    "merge into itself": (
+        "MergeUsers",
+        pb.MergeUsersRequest(source_user_id="a", target_user_id="a"),
+        "target_user_id",
+    ),
+    "merge into a session": (
+        "MergeUsers",
+        pb.MergeUsersRequest(source_user_id="a", target_user_id="session:a"),
+        "target_user_id",
+    ),
+}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", OTHERS_REFUSED, ids=str)
+async def test_interaction_service_refuses(standing: Service, case: str):
+    method, request, field = OTHERS_REFUSED[case]
+    refusal = await standing.refused(method, request)
+    assert (refusal.code, list(refusal.fields)) == ("INVALID_ARGUMENT", [field])
+
+
+async def test_list_renders_metadata_as_it_was(service: Service):
+    metadata = Struct()
+    metadata.update({"a": {"b": [1.5, "x", None, True]}})
+    await ingest(service, metadata=metadata)
+    (kept,) = await listed(service, entity=book())
+    assert MessageToDict(kept.metadata) == {"a": {"b": [1.5, "x", None, True]}}
