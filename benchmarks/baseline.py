@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from penchant.v1 import entity_pb2, interaction_pb2, recommendation_pb2
+from penchant.v1.common_pb2 import EntityRef
 from rich.console import Console
 from rich.table import Table
 
@@ -85,11 +86,11 @@ def bodies(users: list[str]) -> dict[str, list[bytes]]:
     ingest.interaction.interaction_type = "view"
     return {
         "hot": [recommendation_pb2.RecommendRequest(user_id=users[0]).SerializeToString()],
-        # A new user filter each time would also be cold; excluding a changing name keeps the work equal.
+        # Excluding a changing name that does not exist misses every cache and changes no work.
         "cold": [
             recommendation_pb2.RecommendRequest(
                 user_id=users[n % len(users)],
-                exclude=[{"entity_type": "book", "entity_id": f"no-such-{n}"}],
+                exclude=[EntityRef(entity_type="book", entity_id=f"no-such-{n}")],
             ).SerializeToString()
             for n in range(20_000)
         ],
@@ -111,12 +112,15 @@ async def load_catalogue(target: str) -> list[str]:
             request = entity_pb2.BatchUpsertEntitiesRequest()
             for draft in batch:
                 entity = request.requests.add().entity
-                entity.entity.entity_type, entity.entity.entity_id = draft.entity_type, draft.entity_id
+                entity.entity.entity_type, entity.entity.entity_id = (
+                    draft.entity_type,
+                    draft.entity_id,
+                )
                 entity.attributes.update(dict(draft.attributes or {}))
             await entities.BatchUpsertEntities(request)
         users: dict[str, None] = {}
 
-        async def batches() -> object:
+        async def batches() -> AsyncIterator[interaction_pb2.IngestInteractionsRequest]:
             for drafts in catalogue.interactions(now):
                 request = interaction_pb2.IngestInteractionsRequest()
                 for draft in drafts:
@@ -190,7 +194,9 @@ def report(results: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     """Runs and reports; fails when any call failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a second of each, to see that it runs")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a second of each, to see that it runs"
+    )
     parser.add_argument("--seconds", type=float, default=8.0)
     arguments = parser.parse_args()
     results = asyncio.run(run(1.0 if arguments.smoke else arguments.seconds))

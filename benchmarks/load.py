@@ -33,7 +33,7 @@ async def drive(
     errors = 0
     turn = 0
     async with grpc.aio.insecure_channel(target) as channel:
-        call = channel.unary_unary(method)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         metadata = (("x-tenant-id", tenant),)
         end = time.perf_counter() + seconds
 

@@ -41,7 +41,7 @@ def check_key(entity_type: str, entity_id: str, field: str = "entity") -> Entity
 
 
 def encode_json(value: Mapping[str, Json], field: str) -> str:
-    """JSON text of attributes or metadata within the limits of size and depth, keys in one order."""
+    """JSON text of attributes or metadata within the limits, keys in one order."""
     check_depth(value, field=field)
     try:
         # A repeated message must give the same text, and protobuf's maps have no order.

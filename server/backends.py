@@ -54,7 +54,7 @@ async def bootstrap(settings: Settings) -> None:
     """
     if settings.migrations.auto_run:
         await MigrationRunner(settings.database, settings.migrations).run_migrations()
-    if not settings.default_tenant:
+    if not settings.create_default_tenant:
         return
     one = settings.database.model_copy(update={"min_connections": 1, "max_connections": 1})
     async with (

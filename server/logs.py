@@ -55,6 +55,8 @@ def configure_logs(
         )
     )
     logging.basicConfig(handlers=[handler], level=number, force=True)
+    # It would write a line at every tick of every job.
+    logging.getLogger("apscheduler").setLevel(max(number, logging.WARNING))
 
 
 def _with(facts: Mapping[str, object]) -> Processor:

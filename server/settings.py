@@ -89,7 +89,10 @@ class Settings(BaseSettings):
         60, ge=0, description="life of an answer in the result cache; 0: not kept"
     )
     default_tenant: str = Field(
-        "default", description="tenant made at the start when there is none; empty: none is made"
+        "default", description="tenant made at the start when there is none"
+    )
+    create_default_tenant: bool = Field(
+        True, description="whether that tenant is made when there is none"
     )
     database: DatabaseConfig = Field(
         default_factory=DatabaseConfig, description="PostgreSQL (DATABASE_...)"

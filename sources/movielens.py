@@ -17,20 +17,33 @@ from storage.exceptions import InvalidArgument
 NEUTRAL_RATING = 2.5
 """A rating's weight is what it is above this: 1 star repels, 5 stars attract most."""
 
-_YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
-_ARTICLE = re.compile(r"^(.*), (The|A|An|Les|La|Le|Der|Die|Das|Il|El|L')$")
+# "Toy Story (1995)", "Prime Suspect (1995) (V)", "The Wire (2002-2008)"
+_YEAR = re.compile(r"\s*\((\d{4})(?:[-\u2013]\d{0,4})?\)\s*(?:\([A-Z]+\)\s*)?$")
+# An article set behind a comma, at the end of a title or of the other title in its parentheses.
+_ARTICLE = re.compile(
+    r"(?P<rest>[^()]+), "
+    r"(?P<article>The|An?|Les?|La|L'|Der|Die|Das|Den?|Det|Een|Il|Lo|Gli|El|Los|Las|Une?|O|Os)"
+    r"(?=\s*(?:[()]|$))"
+)
 _NO_GENRE = frozenset({"unknown", "(no genres listed)"})
+
+
+def reading_order(title: str) -> str:
+    """A title with its articles where they are read: "Blue Angel, The" as "The Blue Angel"."""
+
+    def turned(match: re.Match[str]) -> str:
+        rest, article = match["rest"], match["article"]
+        start = "" if article.endswith("'") else " "
+        return f"{article}{start}{rest}"
+
+    return _ARTICLE.sub(turned, title)
 
 
 def film_attributes(title: str, genres: list[str]) -> dict[str, Json]:
     """Title in reading order, year where the title ends with one, genres without "unknown"."""
     year = _YEAR.search(title)
-    name = _YEAR.sub("", title).strip()
-    if turned := _ARTICLE.match(name):
-        rest, article = turned.groups()
-        name = f"{article}{rest}" if article.endswith("'") else f"{article} {rest}"
     attributes: dict[str, Json] = {
-        "title": name,
+        "title": reading_order(_YEAR.sub("", title).strip()),
         "genres": [genre for genre in genres if genre not in _NO_GENRE],
     }
     if year:
@@ -71,6 +84,20 @@ class MovieLensSource:
             )
         )
 
+    def user_entities(self) -> Iterator[list[EntityDraft]]:
+        """What ml-100k tells of its users, as entities of type "user", in batches of 1,000.
+
+        Nothing for a directory without `u.user`. `entities` leaves them out.
+        """
+        return in_batches(
+            EntityDraft(
+                "user",
+                user_id,
+                {"age": int(age), "gender": gender, "occupation": occupation, "zip_code": zip_code},
+            )
+            for user_id, age, gender, occupation, zip_code in self._classic_users()
+        )
+
     def interactions(self) -> Iterator[list[InteractionDraft]]:
         """Ratings, in batches of 1,000; ids of user and film make a repetition known."""
         return in_batches(
@@ -81,7 +108,7 @@ class MovieLensSource:
                 interaction_type="rating",
                 interaction_id=f"ml:{user_id}:{film_id}",
                 weight=rating - NEUTRAL_RATING,
-                metadata={"rating": rating},
+                metadata={"rating": int(rating) if rating.is_integer() else rating},
                 timestamp=datetime.fromtimestamp(seconds, UTC),
             )
             for user_id, film_id, rating, seconds in self._ratings()
@@ -109,6 +136,12 @@ class MovieLensSource:
                 film_id, title, _, _, _, *flags = line.rstrip("\n").split("|")
                 genres = [name for name, flag in zip(names, flags, strict=False) if flag == "1"]
                 yield film_id, title, genres
+
+    def _classic_users(self) -> Iterator[list[str]]:
+        path = self._directory / "u.user"
+        if self._classic and path.is_file():
+            with path.open(encoding="latin-1") as lines:
+                yield from (line.rstrip("\n").split("|") for line in filter(str.strip, lines))
 
     def _latest_films(self) -> Iterator[tuple[str, str, list[str]]]:
         with (self._directory / "movies.csv").open(encoding="utf-8", newline="") as lines:

@@ -168,7 +168,7 @@ class RedisCacheConfig(_Settings):
     default_ttl_secs: int = Field(3600, ge=1, description="life of an entry")
     max_ttl_secs: int = Field(86400, ge=1, description="longest life of an entry")
     operation_timeout_ms: int = Field(50, ge=1, description="longest wait for one answer")
-    connect_timeout_ms: int = Field(500, ge=1, description="longest wait for a connection")
+    connect_timeout_ms: int = Field(200, ge=1, description="longest wait for a connection")
 
     @classmethod
     def aliases(cls, environment: dict[str, str]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def domain_error(error: BaseException) -> PenchantError | None:
         return _server_error(error)
     # The driver has no class of its own for a connection or pool that was closed under a call.
     lost = isinstance(error, asyncpg.InterfaceError) and _LOST.search(str(error))
-    if lost or isinstance(error, ConnectionError):
+    # And what it makes of a backend that ended between two statements is an internal error.
+    if lost or isinstance(error, ConnectionError | asyncpg.InternalClientError):
         return _away("The connection to PostgreSQL is lost.")
     if isinstance(error, TimeoutError):
         return DeadlineExceeded("The statement ran too long.", reason="QUERY_TIMEOUT")
@@ -112,7 +113,12 @@ def translated(
         yield
     except PenchantError:
         raise
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        OSError,
+    ) as error:
         translation = translate(error)
         if translation is None:
             raise

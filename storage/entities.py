@@ -219,12 +219,3 @@ class EntityStore:
                 *key,
             )
         return number is not None
-
-    async def count(self, tenant: Tenant, limit: int) -> int:
-        """How many entities there are, counted to a limit."""
-        async with self._database.connection(tenant.tenant_id) as connection:
-            return int(
-                await connection.fetchval(
-                    _SQL["count_entities"], tenant.tenant_id, tenant.placement, limit
-                )
-            )

@@ -1,8 +1,8 @@
 """Named SQL: a statement stands in a .sql file as `-- name: x`, a line of description, the text.
 
 Two things are filled in when files are read or a tenant's dimension is known, never from what
-a caller sends: fragments of other files (`{eligible}`, `{sources}`) and `{dimension}`, an integer of
-the tenant's row, which PostgreSQL only takes as a type modifier.
+a caller sends: fragments of other files (`{eligible}`, `{sources}`) and `{dimension}`, an integer
+of the tenant's row, which PostgreSQL only takes as a type modifier.
 """
 
 import re

@@ -82,7 +82,7 @@ class RedisCache:
         self._redis = redis.Redis.from_url(
             config.url.get_secret_value(),
             socket_timeout=seconds,
-            socket_connect_timeout=seconds,
+            socket_connect_timeout=config.connect_timeout_ms / 1000,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )

@@ -46,4 +46,9 @@ async def retry_transient(
         stop=stop_before_delay(deadline_secs) | stop_after_attempt(attempts),
         reraise=True,
     )
-    return await retrying(work)
+
+    async def attempt() -> T:
+        # tenacity awaits what it knows for a coroutine function, which a lambda is not.
+        return await work()
+
+    return await retrying(attempt)

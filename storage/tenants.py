@@ -222,7 +222,7 @@ class TenantStore:
             await connection.execute(_SQL["bump_catalogue"], tenant_id)
 
     async def request_placement(self, tenant_id: str) -> tuple[int, str]:
-        """Asks for a placement of the tenant's own; returns the present one and the move's phase."""
+        """Asks for a placement of the tenant's own; the present one, and the move's phase."""
         async with self._maintenance.transaction(None) as connection:
             if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
                 raise _not_found(tenant_id)

@@ -7,11 +7,12 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.database import Database
+from storage.database import Connection, Database
 from storage.queries import load
 from storage.tenants import Tenant
 
 _SQL = load("trends")
+_ENTITIES = load("entities")
 _INTERACTIONS = load("interactions")
 _TENANTS = load("tenants")
 
@@ -39,6 +40,13 @@ Neighbours = Iterator[tuple[int, list[int], list[float]]]
 """(entity_no, neighbour numbers, their scores), strongest first."""
 
 
+async def _guard(connection: Connection, tenant: Tenant) -> None:
+    """Keeps a move or erasure out until the transaction ends; StaleTenant when there was one."""
+    await connection.execute(
+        _ENTITIES["guard_write"], tenant.tenant_id, tenant.tenant_no, tenant.version
+    )
+
+
 class TrendStore:
     """Reads interactions of whole tenants and replaces what follows from them."""
 
@@ -62,6 +70,7 @@ class TrendStore:
         settings = tenant.settings
         async with self._maintenance.transaction(None) as connection:
             await connection.execute(_SQL["plan_for_whole_tenants"])
+            await _guard(connection, tenant)
             count = await connection.fetchval(
                 _SQL["refresh_trending"],
                 tenant.tenant_id,
@@ -101,6 +110,7 @@ class TrendStore:
     async def replace_neighbours(self, tenant: Tenant, neighbours: Neighbours) -> None:
         """Swaps a tenant's item-to-item neighbours for new ones, in one transaction."""
         async with self._maintenance.transaction(None) as connection:
+            await _guard(connection, tenant)
             await connection.execute(_SQL["clear_neighbours"], tenant.tenant_id)
             # Not COPY: PostgreSQL refuses it under row-level security.
             await connection.executemany(

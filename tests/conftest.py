@@ -94,9 +94,7 @@ async def database_url(postgres_server: str, template_database: str) -> AsyncIte
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def module_database_url(
-    postgres_server: str, template_database: str
-) -> AsyncIterator[str]:
+async def module_database_url(postgres_server: str, template_database: str) -> AsyncIterator[str]:
     """The URL of a migrated database that a module's tests share."""
     async for url in _fresh_database(postgres_server, template_database):
         yield url

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import tempfile
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def demo(
         once: Annotated[bool, typer.Option("--once", help="end after the answers")] = False,
-        port: Annotated[int | None, typer.Option(help="gRPC port; default: 50051, else any")] = None,
+        port: Annotated[
+            int | None, typer.Option(help="gRPC port; default: 50051, else any")
+        ] = None,
     ) -> None:
         """Starts everything, loads made-up books, and recommends to three readers with reasons."""
         from server.logs import configure_logs
@@ -68,7 +71,7 @@ async def _demo(*, once: bool, port: int | None) -> None:
             await _show(channel, catalogue, catalogue.reader(user_id))
         out.print("\nAsk yourself:\n")
         out.print(
-            f"  grpcurl -plaintext -d '{{\"user_id\": \"ada\", \"page_size\": 5, \"explain\": true}}' "
+            f'  grpcurl -plaintext -d \'{{"user_id": "ada", "page_size": 5, "explain": true}}\' '
             f"{target} penchant.v1.RecommendationService/Recommend\n"
         )
         if once:
@@ -107,7 +110,7 @@ async def _load(channel: grpc.aio.Channel, catalogue: DemoCatalogue) -> None:
     now = datetime.now(UTC)
     total = sum(len(batch) for batch in catalogue.interactions(now))
 
-    async def batches():  # type: ignore[no-untyped-def]  # an async generator of requests
+    async def batches() -> AsyncIterator[interaction_pb2.IngestInteractionsRequest]:
         for drafts in progress(catalogue.interactions(now), total, "interactions"):
             request = interaction_pb2.IngestInteractionsRequest()
             for draft in drafts:
@@ -146,10 +149,11 @@ async def _show(channel: grpc.aio.Channel, catalogue: DemoCatalogue, reader: Rea
         reason = item.reasons[0]
         because = [books[ref.entity_id].title for ref in reason.because_of[:2]]
         why = f"{reason.source} {reason.share:.0%}"
+        book = books[item.entity.entity_id]
         table.add_row(
-            item.attributes["title"],
-            ", ".join(str(genre) for genre in item.attributes["genres"]),
-            item.attributes["author"],
+            book.title,
+            ", ".join(book.genres),
+            book.author,
             f"{item.score:.2f}",
             f"{why}: like {' and '.join(because)}" if because else why,
         )

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "[::]"} else settings.host  # noqa: S104 - compared, not bound
         with grpc.insecure_channel(address or f"{host}:{settings.port}") as channel:
             try:
-                reply = health_pb2_grpc.HealthStub(channel).Check(
+                reply = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # not in the stubs
                     health_pb2.HealthCheckRequest(service=service), timeout=2.5
                 )
             except grpc.RpcError as error:

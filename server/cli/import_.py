@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sources.movielens import MovieLensSource
 
-from engine.catalogue import Upserted
 from engine.administration import TenantDraft
+from engine.catalogue import Upserted
 from engine.drafts import EntityDraft, InteractionDraft
 from engine.ingest import Ack
 from jobs.context import job_context
@@ -16,6 +15,7 @@ from server.backends import backends, bootstrap
 from server.cli.app import load_settings, run
 from server.cli.console import complain, out, progress
 from server.deps import Deps, connect
+from sources.movielens import MovieLensSource
 from storage.exceptions import NotFound, PenchantError
 from storage.tenants import Tenant
 
@@ -56,6 +56,7 @@ def movielens(
     tenant: Annotated[str, typer.Option(help="tenant to load into; made if missing")] = "default",
 ) -> None:
     """Loads films with genres and years, and ratings as interactions; safe to repeat."""
+
     async def work() -> None:
         source = MovieLensSource(directory)
         async with backends(load_settings()) as settings:

@@ -69,8 +69,9 @@ LIMIT $9;
 -- name: delete_entity
 -- Removes an entity and what was computed about it.
 WITH gone AS (
+    -- The guard in a sub-select is asked once and first, and not only where there is a row.
     DELETE FROM entities e
-    WHERE penchant_guard_write($1, $2, $3) AND e.placement = $4 AND e.tenant_id = $1
+    WHERE (SELECT penchant_guard_write($1, $2, $3)) AND e.placement = $4 AND e.tenant_id = $1
         AND e.entity_type = $5 AND e.entity_id = $6
     RETURNING e.entity_no
 ), bumped AS (
@@ -78,9 +79,3 @@ WITH gone AS (
     WHERE tenant_id = $1 AND slot = pg_backend_pid() % 16 AND EXISTS (SELECT 1 FROM gone)
 )
 SELECT entity_no FROM gone;
-
--- name: count_entities
--- How many entities a tenant has, counted to a limit.
-SELECT count(*) FROM (
-    SELECT 1 FROM entities WHERE placement = $2 AND tenant_id = $1 LIMIT $3
-) AS few;

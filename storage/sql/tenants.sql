@@ -1,6 +1,7 @@
 -- name: get_tenant
 -- A tenant with its interaction types, under the tenant's own row-level security.
-SELECT t.*, coalesce(
+-- The lock: a move that this row speaks of is complete, and its partition known, once it is had.
+SELECT t.*, pg_advisory_xact_lock_shared(1346719312, t.tenant_no) AS settled, coalesce(
     (SELECT jsonb_object_agg(i.interaction_type, jsonb_build_array(i.weight, i.marks_seen))
      FROM interaction_types i WHERE i.tenant_id = t.tenant_id), '{}'
 )::text AS interaction_types

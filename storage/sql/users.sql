@@ -9,7 +9,7 @@ SELECT
     (SELECT u.attributes ->> $5 FROM entities u
      WHERE $5::text IS NOT NULL AND u.placement = $3 AND u.tenant_id = $1 AND u.entity_type = 'user'
          AND u.entity_id = $4) AS segment
-FROM (SELECT penchant_guard_read($1, $2) AS ok) AS guard
+FROM (VALUES (1)) AS one
 LEFT JOIN user_profiles p ON p.tenant_id = $1 AND p.user_id = $4
 LEFT JOIN LATERAL (
     SELECT array_agg(e.entity_no ORDER BY r.happened_at DESC) AS entity_nos,
@@ -32,7 +32,8 @@ LEFT JOIN LATERAL (
     ) AS r
     JOIN entities e ON e.placement = $3 AND e.tenant_id = $1
         AND e.entity_type = r.entity_type AND e.entity_id = r.entity_id
-) AS h ON p.user_id IS NOT NULL;
+) AS h ON p.user_id IS NOT NULL
+WHERE (SELECT penchant_guard_read($1, $2));
 
 -- name: refresh_preferences
 -- preference_vector of the users whose accumulator has changed, a slice at a time (maintenance).

@@ -62,7 +62,9 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
 class Service:
     """The server under test, and stubs that call it for one tenant."""
 
-    def __init__(self, settings: Settings, deps: Deps, channel: grpc.aio.Channel, port: int) -> None:
+    def __init__(
+        self, settings: Settings, deps: Deps, channel: grpc.aio.Channel, port: int
+    ) -> None:
         self.settings = settings
         self.deps = deps
         self.channel = channel
@@ -72,7 +74,9 @@ class Service:
         self.entity = entity_pb2_grpc.EntityServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
 
-    async def call(self, method: str, request: Any, tenant: str | None = "a", **metadata: str) -> Any:
+    async def call(
+        self, method: str, request: Any, tenant: str | None = "a", **metadata: str
+    ) -> Any:
         """Calls `Method` of whichever service has it, for a tenant."""
         for stub in (self.recommendation, self.interaction, self.entity, self.admin):
             if hasattr(stub, method):
@@ -146,7 +150,7 @@ def settings_for(database_url: str, redis_url: str) -> Settings:
         port=0,
         metrics_port=0,
         shutdown_grace_secs=1,
-        default_tenant="",
+        create_default_tenant=False,
         database=DatabaseConfig(url=database_url, min_connections=1, max_connections=8),
         # A busy machine must not look like a broken Redis.
         cache=RedisCacheConfig(url=redis_url, operation_timeout_ms=1000),

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from penchant.v1 import admin_pb2 as pb
-from penchant.v1 import entity_pb2
+from penchant.v1 import entity_pb2, interaction_pb2, recommendation_pb2
 from penchant.v1.common_pb2 import EntityRef
 
 from tests.rpc.conftest import Service, ids
@@ -122,7 +122,13 @@ UPDATES = {
         3,
         {"content": 1},
     ),
-    "same dimension": (pb.Tenant(display_name="new", dimension=512), None, "new", 1, {"content": 1}),
+    "same dimension": (
+        pb.Tenant(display_name="new", dimension=512),
+        None,
+        "new",
+        1,
+        {"content": 1},
+    ),
 }
 
 
@@ -140,7 +146,11 @@ async def test_update_changes_what_is_named(standing: Service, case: str):
     changed.tenant_id = tenant_id
     tenant = await update(standing, changed, mask)
     assert tenant == await tenant_of(standing, tenant_id)
-    assert (tenant.display_name, tenant.settings.trending_window, tenant.settings.source_weights) == (
+    assert (
+        tenant.display_name,
+        tenant.settings.trending_window,
+        tenant.settings.source_weights,
+    ) == (
         name,
         days(window),
         weights,
@@ -166,8 +176,6 @@ async def test_deleted_tenant_is_gone_for_everybody_and_its_name_for_good(librar
     await library.did("ada", "b00")
     await library.recommend("ada")
     await library.call("DeleteTenant", pb.DeleteTenantRequest(tenant_id="a"), None)
-    from penchant.v1 import interaction_pb2, recommendation_pb2
-
     book = EntityRef(entity_type="book", entity_id="b00")
     ingest = interaction_pb2.IngestInteractionRequest()
     ingest.interaction.user_id, ingest.interaction.interaction_type = "ada", "like"
@@ -275,6 +283,50 @@ async def test_index_statistics_and_placement(library: Service):
     placed = await library.call("PlaceTenant", place, None)
     assert (placed.placement, placed.phase) == (stats.placement, "done")
     assert len((await library.recommend("ada", page_size=100)).items) == 60
+
+
+async def test_every_call_finds_a_tenant_that_was_moved_meanwhile(library: Service):
+    for user in ("ada", "ben"):
+        for entity_id in ("b00", "b03"):
+            await library.did(user, entity_id)
+    first = await library.recommend("ada", page_size=5)
+    stale = await library.deps.tenants.get("a")
+    await library.call("PlaceTenant", pb.PlaceTenantRequest(tenant_id="a"), None)
+    await library.run_jobs()
+
+    async def call(method: str, request):
+        library.deps.tenants._known["a"] = stale
+        return await library.call(method, request)
+
+    book = EntityRef(entity_type="book", entity_id="b00")
+    page = recommendation_pb2.RecommendRequest(
+        user_id="ada", page_size=5, page_token=first.next_page_token
+    )
+    assert len((await call("Recommend", page)).items) == 5
+    asked = recommendation_pb2.RecommendRequest(user_id="ada")
+    assert len((await call("Recommend", asked)).items) == 20
+    similar = recommendation_pb2.SimilarEntitiesRequest(entity=book)
+    assert len((await call("SimilarEntities", similar)).items) == 20
+    rerank = recommendation_pb2.RerankRequest(entities=[book])
+    assert len((await call("Rerank", rerank)).items) == 1
+    assert len((await call("Trending", recommendation_pb2.TrendingRequest())).items) == 2
+    users = recommendation_pb2.SimilarUsersRequest(user_id="ada")
+    assert len((await call("SimilarUsers", users)).users) == 1
+    audience = recommendation_pb2.RecommendUsersRequest(entity=book, include_seen=True)
+    assert len((await call("RecommendUsers", audience)).users) == 2
+    assert (await call("GetEntity", entity_pb2.GetEntityRequest(entity=book))).entity.attributes
+    assert len((await call("ListEntities", entity_pb2.ListEntitiesRequest())).entities) == 50
+    changed = entity_pb2.UpsertEntityRequest(entity=entity_pb2.Entity(entity=book, hidden=True))
+    assert not (await call("UpsertEntity", changed)).created
+    ingest = interaction_pb2.IngestInteractionRequest()
+    ingest.interaction.user_id, ingest.interaction.interaction_type = "ada", "like"
+    ingest.interaction.entity.CopyFrom(book)
+    await call("IngestInteraction", ingest)
+    merge = interaction_pb2.MergeUsersRequest(source_user_id="ben", target_user_id="ada")
+    assert (await call("MergeUsers", merge)).moved_count == 2
+    gone = interaction_pb2.DeleteInteractionsRequest(user_id="ada")
+    assert (await call("DeleteInteractions", gone)).deleted_count == 5
+    await call("DeleteEntity", entity_pb2.DeleteEntityRequest(entity=book))
 
 
 INVALIDATIONS = {

@@ -28,7 +28,9 @@ def update(*paths: str, **fields) -> pb.UpdateTenantRequest:
     return request
 
 
-def kind(name: str = "like", weight: float = 1, tenant_id: str = "a") -> pb.SetInteractionTypeRequest:
+def kind(
+    name: str = "like", weight: float = 1, tenant_id: str = "a"
+) -> pb.SetInteractionTypeRequest:
     made = pb.InteractionType(interaction_type=name, weight=weight)
     return pb.SetInteractionTypeRequest(tenant_id=tenant_id, interaction_type=made)
 
@@ -121,7 +123,8 @@ REFUSED = {
     "update setting": (
         "UpdateTenant",
         update(
-            "settings.trending_window", settings=pb.TenantSettings(trending_window=Duration(seconds=1))
+            "settings.trending_window",
+            settings=pb.TenantSettings(trending_window=Duration(seconds=1)),
         ),
         "tenant.settings.trending_window",
     ),

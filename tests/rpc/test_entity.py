@@ -210,7 +210,11 @@ REFUSED_ENTITIES = {
         "INVALID_ARGUMENT",
         "entity.feature_vector",
     ),
-    "vector all zero": ({"feature_vector": [0.0] * 512}, "INVALID_ARGUMENT", "entity.feature_vector"),
+    "vector all zero": (
+        {"feature_vector": [0.0] * 512},
+        "INVALID_ARGUMENT",
+        "entity.feature_vector",
+    ),
     "vector zero in half precision": (
         {"feature_vector": [1e-9] * 512},
         "INVALID_ARGUMENT",

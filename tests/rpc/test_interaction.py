@@ -268,7 +268,8 @@ async def test_stream_answers_in_order(library: Service):
         pb.IngestInteractionsRequest(
             sequence=sequence,
             interactions=[
-                interaction(interaction_id=f"{sequence}-{n}") for n in range(1 + 40 * (10 - sequence))
+                interaction(interaction_id=f"{sequence}-{n}")
+                for n in range(1 + 40 * (10 - sequence))
             ],
         )
         for sequence in range(10)

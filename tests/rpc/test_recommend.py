@@ -53,7 +53,9 @@ async def test_recommend_phases(library: Service):
     await library.did("cold", "b00")
     for number in range(6):
         await library.did("warm", f"b{number:02}")
-    phases = [(await library.recommend(u, explain=True)).explanation.phase for u in ("cold", "warm")]
+    phases = [
+        (await library.recommend(u, explain=True)).explanation.phase for u in ("cold", "warm")
+    ]
     assert phases == ["cold", "warm"]
 
 
@@ -221,13 +223,38 @@ REFUSED = {
     "page_size negative": (dict(page_size=-1), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "page_size"),
     "user empty": (dict(user_id=""), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "user_id"),
     "user too long": (dict(user_id="u" * 256), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "user_id"),
-    "user control character": (dict(user_id="a\nb"), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "user_id"),
-    "user session prefix": (dict(user_id="session:x"), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "user_id"),
+    "user control character": (
+        dict(user_id="a\nb"),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "user_id",
+    ),
+    "user session prefix": (
+        dict(user_id="session:x"),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "user_id",
+    ),
     "filter syntax": (dict(filter="year >="), "INVALID_ARGUMENT", "INVALID_FILTER", "filter"),
-    "filter wrong type": (dict(filter="entity_id = 3"), "INVALID_ARGUMENT", "INVALID_FILTER", "filter"),
+    "filter wrong type": (
+        dict(filter="entity_id = 3"),
+        "INVALID_ARGUMENT",
+        "INVALID_FILTER",
+        "filter",
+    ),
     "diversity": (dict(diversity=1.5), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "diversity"),
-    "diversity nan": (dict(diversity=float("nan")), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "diversity"),
-    "min_score": (dict(min_score=float("inf")), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "min_score"),
+    "diversity nan": (
+        dict(diversity=float("nan")),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "diversity",
+    ),
+    "min_score": (
+        dict(min_score=float("inf")),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "min_score",
+    ),
     "boost factor": (
         dict(boosts=[Boost(filter="year > 1", factor=0)]),
         "INVALID_ARGUMENT",

@@ -38,6 +38,7 @@ SELECT g.entity_no, g.sources, g.raws, g.because, e.entity_type, e.entity_id,
         FROM unnest($17::text[], $18::jsonb[]) WITH ORDINALITY AS b (path, variables, place)
         ORDER BY b.place
     ) END AS boosts
-FROM (SELECT penchant_guard_read($1, $2) AS ok) AS guard, grouped g
+FROM grouped g
 JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_no = g.entity_no
+WHERE (SELECT penchant_guard_read($1, $2))
 ORDER BY g.entity_no;

@@ -44,8 +44,9 @@ SELECT e.entity_no, coalesce(g.sources, '{}') AS sources, coalesce(g.raws, '{}')
         FROM unnest($10::text[], $11::jsonb[]) WITH ORDINALITY AS b (path, variables, place)
         ORDER BY b.place
     ) END AS boosts
-FROM (SELECT penchant_guard_read($1, $2) AS ok) AS guard, listed e
+FROM listed e
 LEFT JOIN grouped g USING (entity_no)
+WHERE (SELECT penchant_guard_read($1, $2))
 ORDER BY e.entity_no;
 
 -- name: by_numbers
