@@ -53,7 +53,8 @@ async def test_calls_carry_tenant_key_and_deadline(either, seen):
 
     assert seen.metadata["x-tenant-id"] == "shop"
     assert seen.metadata["authorization"] == "Bearer k"
-    assert 0 < seen.deadline <= 5
+    # gRPC rounds a timeout up on its way to the service
+    assert 4 < seen.deadline < 5.5
 
 
 async def test_using_changes_tenant_and_deadline_on_the_same_connection(either, seen):
@@ -61,7 +62,7 @@ async def test_using_changes_tenant_and_deadline_on_the_same_connection(either, 
 
     await other.call("recommend", user_id="u1")
     assert seen.metadata["x-tenant-id"] == "b"
-    assert 5 < seen.deadline <= 60
+    assert 50 < seen.deadline < 61
     await either.call("recommend", user_id="u1")
     assert seen.metadata["x-tenant-id"] == "shop"
 

@@ -90,9 +90,7 @@ async def _drain(stream: asyncio.StreamReader) -> None:
 
 
 def test_grpcurl_is_there_in_ci() -> None:
-    if not os.environ.get("CI"):
-        pytest.skip("not CI")
-    assert GRPCURL is not None
+    assert GRPCURL is not None or not os.environ.get("CI")
 
 
 @pytest.mark.timeout(240)
