@@ -1,10 +1,13 @@
 """Answers: what the recommender gives back, and their compact form for caches and page tokens."""
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
+
+_MAX_REST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,14 @@ class Answer:
     """A page of recommendations.
 
     Attributes:
-        rest: the items of later pages, without attributes.
+        rest: the items of later pages as `pack_rest` makes them; b"" when there are none.
         transaction_id: the snapshot that the answer was checked against.
         phase, interaction_count, candidate_counts, cached: for explain.
         degraded: what could not take part.
     """
 
     items: tuple[Item, ...]
-    rest: tuple[Item, ...] = ()
+    rest: bytes = b""
     recommendation_id: str = ""
     transaction_id: int = 0
     phase: str = "unknown"
@@ -61,8 +64,7 @@ class Answer:
     degraded: tuple[str, ...] = ()
 
 
-def pack_items(items: Sequence[Item]) -> list[Any]:
-    """Items as plain lists, for msgpack."""
+def _pack_items(items: Sequence[Item], *, attributes: bool) -> list[Any]:
     return [
         [
             i.entity_no,
@@ -70,19 +72,14 @@ def pack_items(items: Sequence[Item]) -> list[Any]:
             i.entity_id,
             i.score,
             [[r.source, r.share, r.because_of] for r in i.reasons],
-            i.attributes,
+            i.attributes if attributes else "{}",
             [[s.source, s.raw, s.normalized, s.weight] for s in i.source_scores],
         ]
         for i in items
     ]
 
 
-def unpack_items(packed: Sequence[Any]) -> tuple[Item, ...]:
-    """The items of `pack_items`.
-
-    Raises:
-        ValueError, TypeError: it is none.
-    """
+def _unpack_items(packed: Sequence[Any]) -> tuple[Item, ...]:
     return tuple(
         Item(
             int(number),
@@ -104,8 +101,8 @@ def pack_answer(answer: Answer) -> bytes:
     """An answer as bytes, for the result cache."""
     packed: bytes = msgpack.packb(
         [
-            pack_items(answer.items),
-            pack_items(answer.rest),
+            _pack_items(answer.items, attributes=True),
+            answer.rest,
             answer.recommendation_id,
             answer.phase,
             answer.interaction_count,
@@ -120,8 +117,8 @@ def unpack_answer(packed: bytes) -> Answer | None:
     try:
         items, rest, recommendation_id, phase, count, counts = msgpack.unpackb(packed)
         return Answer(
-            items=unpack_items(items),
-            rest=unpack_items(rest),
+            items=_unpack_items(items),
+            rest=rest,
             recommendation_id=recommendation_id,
             phase=phase,
             interaction_count=count,
@@ -132,6 +129,26 @@ def unpack_answer(packed: bytes) -> Answer | None:
         return None
 
 
-def without_details(items: Sequence[Item]) -> tuple[Item, ...]:
-    """Items as a page token carries them: attributes are read again when the page is asked for."""
-    return tuple(replace(item, attributes="{}") for item in items)
+def pack_rest(items: Sequence[Item]) -> bytes:
+    """Items of later pages in small, for caches and page tokens; b"" for none.
+
+    They go without attributes, which are read again when the page is asked for.
+    """
+    if not items:
+        return b""
+    return zlib.compress(msgpack.packb(_pack_items(items, attributes=False)), level=1)
+
+
+def unpack_rest(packed: bytes) -> tuple[Item, ...]:
+    """The items of `pack_rest`.
+
+    Raises:
+        ValueError: it is none of that function's.
+    """
+    if not packed:
+        return ()
+    try:
+        inflated = zlib.decompressobj().decompress(packed, _MAX_REST_BYTES)
+        return _unpack_items(msgpack.unpackb(inflated))
+    except (ValueError, TypeError, zlib.error, msgpack.UnpackException) as error:
+        raise ValueError("no packed items") from error

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from engine.answers import Item, Reason, SourceScore
 from engine.blend import blend
 from engine.diversity import mmr
-from engine.sources import BY_NAME, ITEM_TO_ITEM, Inputs
+from engine.sources import BY_NAME, ITEM_TO_ITEM, Anchor, Inputs
 from storage.vector_store import Candidate
 
 MAX_BECAUSE = 3
@@ -66,15 +66,15 @@ def rank(
         picked = mmr(top.astype(np.float32), vectors, depth, diversity)
         order = np.concatenate([head[picked], order[depth:]])
     present = float(by_source.sum()) or 1.0
-    causes = _Causes(candidates, names, inputs)
+    reasons = _all_reasons(candidates, names, blended.shares, inputs)
+    listed = scores.tolist()
     return [
         Item(
             entity_no=candidates[i].entity_no,
             entity_type=candidates[i].entity_type,
             entity_id=candidates[i].entity_id,
-            score=float(scores[i]),
-            reasons=_reasons(i, names, blended.shares[i], causes)
-            or _unweighted(i, candidates[i].sources, causes),
+            score=listed[i],
+            reasons=reasons[i],
             attributes=candidates[i].attributes,
             source_scores=_details(
                 candidates[i], weights, blended.totals[i], blended.shares[i], number, present
@@ -94,7 +94,7 @@ class _Causes:
     ) -> None:
         self._candidates = candidates
         self._names = {a.entity_no: (a.entity_type, a.entity_id) for a in inputs.anchors}
-        self._best: dict[str, tuple[NDArray[np.float32], list[tuple[str, str]]]] = {}
+        self._best: dict[str, list[tuple[tuple[str, str], ...]]] = {}
         vectors: NDArray[np.float32] | None = None
         for name in names:
             chooses = BY_NAME[name].reasons
@@ -106,35 +106,53 @@ class _Causes:
             if anchors:
                 if vectors is None:
                     vectors = unit_rows([c.vector for c in candidates])
-                cosines = vectors @ unit_rows([a.vector for a in anchors]).T
-                self._best[name] = cosines, [(a.entity_type, a.entity_id) for a in anchors]
+                self._best[name] = _nearest(vectors, anchors)
 
     def of(self, place: int, source: str) -> tuple[tuple[str, str], ...]:
         if source in self._best:
-            cosines, keys = self._best[source]
-            row = cosines[place]
-            best = np.argsort(-row, kind="stable")[:MAX_BECAUSE].tolist()
-            return tuple(keys[i] for i in best if row[i] > 0)
-        if BY_NAME[source].reasons is not None:
+            return self._best[source][place]
+        if source != ITEM_TO_ITEM.name:
             return ()
-        because = self._candidates[place].because if source == ITEM_TO_ITEM.name else ()
+        because = self._candidates[place].because
         return tuple(self._names[number] for number in because if number in self._names)
 
 
-def _reasons(
-    place: int, names: Sequence[str], shares: NDArray[np.float64], causes: _Causes
-) -> tuple[Reason, ...]:
-    by_share = np.argsort(-shares, kind="stable").tolist()
-    return tuple(
-        Reason(names[i], float(shares[i]), causes.of(place, names[i]))
-        for i in by_share
-        if shares[i] > 0
-    )
+def _nearest(
+    vectors: NDArray[np.float32], anchors: Sequence[Anchor]
+) -> list[tuple[tuple[str, str], ...]]:
+    """Of each vector the names of up to three anchors that point its way, nearest first."""
+    cosines = vectors @ unit_rows([a.vector for a in anchors]).T
+    best = np.argsort(-cosines, axis=1, kind="stable")[:, :MAX_BECAUSE]
+    values = np.take_along_axis(cosines, best, axis=1)
+    keys = [(a.entity_type, a.entity_id) for a in anchors]
+    return [
+        tuple(keys[i] for i, value in zip(row, near, strict=True) if value > 0)
+        for row, near in zip(best.tolist(), values.tolist(), strict=True)
+    ]
 
 
-def _unweighted(place: int, sources: Sequence[str], causes: _Causes) -> tuple[Reason, ...]:
-    """Reasons in equal shares, where the tenant gives every source that led here no weight."""
-    return tuple(Reason(s, 1 / len(sources), causes.of(place, s)) for s in sources)
+def _all_reasons(
+    candidates: Sequence[Candidate],
+    names: Sequence[str],
+    shares: NDArray[np.float64],
+    inputs: Inputs,
+) -> list[tuple[Reason, ...]]:
+    """Of each candidate its sources by share, the largest first.
+
+    Where the tenant gives every source that led to a candidate no weight, they share equally.
+    """
+    causes = _Causes(candidates, names, inputs)
+    orders = np.argsort(-shares, axis=1, kind="stable").tolist()
+    return [
+        tuple(Reason(names[i], share[i], causes.of(place, names[i])) for i in order if share[i] > 0)
+        or tuple(
+            Reason(source, 1 / len(candidate.sources), causes.of(place, source))
+            for source in candidate.sources
+        )
+        for place, (candidate, order, share) in enumerate(
+            zip(candidates, orders, shares.tolist(), strict=True)
+        )
+    ]
 
 
 def _details(

@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.answers import Answer, Item, pack_answer, unpack_answer
+from engine.answers import Answer, Item, pack_answer, pack_rest, unpack_answer
 from engine.ranking import rank, source_weights, unit
 from engine.requests import RecommendQuery
 from engine.sources import NEWEST, SOURCES, Anchor, Inputs, Phase
@@ -30,7 +30,7 @@ MAX_LIST = 500
 _CONTEXT_WEIGHT = 3.0  # a context entity against one interaction of weight 1
 _HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
 _NEIGHBOURS_OF = 64  # anchors; older ones have faded to a seventh, and cost as much
-_LAYOUT = 1  # of cached answers; part of the key
+_LAYOUT = 2  # of cached answers; part of the key
 
 
 def phase_of(context: UserContext, cold_start_interactions: int) -> Phase:
@@ -187,7 +187,7 @@ class Recommender:
                 counts[source] = counts.get(source, 0) + 1
         return Answer(
             items=tuple(items[: query.page_size]),
-            rest=tuple(items[query.page_size : max(MAX_LIST, query.page_size)]),
+            rest=pack_rest(items[query.page_size : MAX_LIST]),
             recommendation_id=uuid.uuid4().hex,
             phase=phase,
             interaction_count=user.interaction_count,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import numpy as np
 
-from engine.answers import Answer, Item, Reason
+from engine.answers import Answer, Item, Reason, pack_rest
 from engine.catalogue import not_found
 from engine.filters.compiler import CompiledFilter
 from engine.ranking import source_weights, unit
@@ -90,7 +90,7 @@ class SimilarityFinder:
         items = await rank_off_loop(candidates, inputs, weights, asked)
         return Answer(
             items=tuple(items[: query.page_size]),
-            rest=tuple(items[query.page_size : max(MAX_LIST, query.page_size)]),
+            rest=pack_rest(items[query.page_size : MAX_LIST]),
             recommendation_id=uuid.uuid4().hex,
         )
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from engine.answers import Item, pack_items, unpack_items, without_details
+from engine.answers import Item, unpack_rest
 from engine.page_tokens import decode_token, encode_token, request_hash
 from engine.requests import PAGE_TOKEN_TTL_SECS
 from server.convert import _EPOCH
@@ -68,39 +68,20 @@ def time_key(token: str, kind: str, hashed: bytes) -> tuple[datetime, str] | Non
     raise _invalid()
 
 
-def items_token(
-    kind: str,
-    hashed: bytes,
-    recommendation_id: str,
-    rest: Sequence[Item],
-    issued: float | None = None,
-) -> str:
-    """A token that carries the snapshot of a list's rest; "" when nothing is left.
-
-    Of a list that is too long for a token (ids of hundreds of bytes) the better part is kept.
-    """
-    packed = pack_items(without_details(rest))
-    while packed:
-        try:
-            return encode_token(
-                kind, hashed, [recommendation_id, packed], time.time() if issued is None else issued
-            )
-        except ValueError:
-            packed = packed[: len(packed) // 2]
-    return ""
+def items_token(kind: str, hashed: bytes, recommendation_id: str, rest: bytes) -> str:
+    """A token that carries the snapshot of a list's rest; "" when nothing is left."""
+    return encode_token(kind, hashed, [recommendation_id, rest], time.time()) if rest else ""
 
 
 def items_of(token: str, kind: str, hashed: bytes) -> tuple[str, tuple[Item, ...]]:
     """The recommendation id and the snapshot that a token carries."""
-    payload = decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS)
-    try:
-        recommendation_id, packed = payload
-        items = unpack_items(packed)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise _invalid() from error
-    if not all(0 <= item.entity_no < 2**63 for item in items):
-        raise _invalid()
-    return str(recommendation_id), items
+    match decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS):
+        case [str(recommendation_id), bytes(rest)]:
+            try:
+                return recommendation_id, unpack_rest(rest)
+            except ValueError as error:
+                raise _invalid() from error
+    raise _invalid()
 
 
 def users_token(kind: str, hashed: bytes, rest: Sequence[ScoredUserRow]) -> str:

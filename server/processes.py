@@ -85,7 +85,12 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
         if settings.metrics_port:
             serve_metrics(settings.metrics_port, shared, settings.host)
         text = write_settings(settings)
-        environment = {**os.environ, MULTIPROCESS_VARIABLE: str(shared)}
+        environment = {
+            **os.environ,
+            MULTIPROCESS_VARIABLE: str(shared),
+            # A thread pool for the small products of an answer costs more than it brings.
+            "OPENBLAS_NUM_THREADS": "1",
+        }
 
         def start(name: str, module: str) -> Child:
             return Child(name, module, text, environment, lambda pid: forget_process(pid, shared))

@@ -9,7 +9,7 @@ import grpc
 from penchant.v1 import recommendation_pb2 as pb
 from penchant.v1.recommendation_pb2_grpc import RecommendationServiceServicer
 
-from engine.answers import Answer, Item
+from engine.answers import Answer, Item, pack_rest
 from engine.catalogue import check_key
 from engine.filters.compiler import compile_filter
 from engine.freshness import check_freshness, encode_freshness
@@ -72,9 +72,8 @@ class RecommendationServicer(RecommendationServiceServicer):
     async def _later_page(self, tenant: Tenant, query: RecommendQuery, kind: str) -> Answer:
         recommendation_id, items = items_of(query.page_token, kind, query.request_hash)
         shown = await self._recommender.page(tenant, items[: query.page_size])
-        return Answer(
-            items=shown, rest=items[query.page_size :], recommendation_id=recommendation_id
-        )
+        rest = pack_rest(items[query.page_size :])
+        return Answer(items=shown, rest=rest, recommendation_id=recommendation_id)
 
     async def BatchRecommend(
         self, request: pb.BatchRecommendRequest, context: _Context
@@ -180,7 +179,7 @@ class RecommendationServicer(RecommendationServiceServicer):
                 fill_timestamp(response.window_start, answer.window[0])
                 fill_timestamp(response.window_end, answer.window[1])
         render_items(page, response.items, mask_of(request))
-        response.next_page_token = items_token("trending", hashed, "", rest)
+        response.next_page_token = items_token("trending", hashed, "", pack_rest(rest))
         return response
 
     async def Rerank(self, request: pb.RerankRequest, context: _Context) -> pb.RerankResponse:

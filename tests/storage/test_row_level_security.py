@@ -154,4 +154,6 @@ async def test_service_role_changes_nothing_of_another_tenant(owner: asyncpg.Con
     await owner.execute(f"SET ROLE {SERVICE_ROLE}")
     await set_tenant(owner, "a")
     assert await owner.execute("DELETE FROM interactions WHERE tenant_id = 'b'") == "DELETE 0"
-    assert await owner.execute("UPDATE entities SET hidden = true WHERE tenant_id = 'b'") == "UPDATE 0"
+    assert (
+        await owner.execute("UPDATE entities SET hidden = true WHERE tenant_id = 'b'") == "UPDATE 0"
+    )
