@@ -1,8 +1,8 @@
 """`make bench`: the service beside a bare echo, in one run, on one machine.
 
-The server side runs on core 0 and the load generator on core 1 where there are two (PostgreSQL runs
-where it likes). The generator is a Python client: it measures ratios, and is itself the limit for
-the echo. A first baseline: no goals yet.
+Where there are two cores the echo has one and the load generator the other; the service, with
+PostgreSQL and Redis, runs where the scheduler puts it. The generator is a Python client: it measures
+ratios, and is itself the limit for the echo. A first baseline: no goals yet.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.echo import METHOD as ECHO
+from jobs.context import job_context
+from jobs.registry import run_once
 from server.processes import running_service
 from server.settings import Settings
 from sources.catalogue import DemoCatalogue
@@ -151,12 +153,12 @@ async def run(seconds: float) -> dict[str, dict[str, float]]:
             database=DatabaseConfig(url=None),
             cache=RedisCacheConfig(url=None),
         )
-        if pinned(0):
-            os.sched_setaffinity(0, {0})
         async with running_service(settings) as actual:
             target = f"127.0.0.1:{actual.port}"
             users = await load_catalogue(target)
-            await asyncio.sleep(3)  # profiles settle
+            async with job_context(actual) as context:
+                await context.retention.analyze()
+                await run_once(context)
             work = bodies(users)
             with echo_server(5_000) as echo:
                 plan = [

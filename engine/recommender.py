@@ -1,4 +1,4 @@
-"""Recommend: versions and profile, cache, candidates, ranking; cold it asks PostgreSQL twice."""
+"""Recommend: versions and profile, cache, candidates, ranking; a hit asks PostgreSQL once."""
 
 import asyncio
 import uuid
@@ -19,7 +19,7 @@ from engine.tenants import TenantDirectory
 from storage.entities import EntityRow, EntityStore
 from storage.redis_cache import RedisCache
 from storage.tenants import Tenant
-from storage.users import UserContext, UserStore
+from storage.users import UserContext, UserStore, Versions
 from storage.vector_store import Candidate, CandidateQuery, VectorStore
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ _LAYOUT = 2  # of cached answers; part of the key
 
 def phase_of(context: UserContext, cold_start_interactions: int) -> Phase:
     """Whether a user is unknown, cold or warm."""
-    if context.revision == 0 or context.interaction_count == 0:
+    if context.interaction_count == 0:
         return "unknown"
     return "cold" if context.interaction_count < cold_start_interactions else "warm"
 
@@ -119,26 +119,26 @@ class Recommender:
         )
 
     async def _recommend(self, tenant: Tenant, query: RecommendQuery) -> Answer:
-        user = await self._users.context(tenant, query.user_id)
-        key = self._key(tenant, user, query)
+        versions = await self._users.versions(tenant, query.user_id)
+        key = self._key(tenant, versions, query)
+        answer = None
         if self._cache is not None and (packed := await self._cache.get(key)) is not None:
             answer = unpack_answer(packed)
-            if answer is not None:
-                return replace(answer, transaction_id=user.transaction_id)
-        answer = await self._once(key, lambda: self._compute(tenant, user, query))
-        return replace(answer, transaction_id=user.transaction_id)
+        if answer is None:
+            answer = await self._once(key, lambda: self._compute(tenant, query))
+        return replace(answer, transaction_id=versions.transaction_id)
 
     @staticmethod
-    def _key(tenant: Tenant, user: UserContext, query: RecommendQuery) -> str:
-        versions = (
+    def _key(tenant: Tenant, versions: Versions, query: RecommendQuery) -> str:
+        depends_on = (
             _LAYOUT,
             tenant.tenant_no,
             tenant.version,
-            user.catalogue_revision,
-            user.revision,
+            versions.catalogue_revision,
+            versions.revision,
             query.page_size,
         )
-        digest = blake2b(msgpack.packb(versions), digest_size=20)
+        digest = blake2b(msgpack.packb(depends_on), digest_size=20)
         digest.update(query.request_hash)
         return f"penchant:{tenant.tenant_no}:recommend:{digest.hexdigest()}"
 
@@ -165,7 +165,8 @@ class Recommender:
             # Every caller may have gone away: an error that nobody waits for is no warning.
             task.exception()
 
-    async def _compute(self, tenant: Tenant, user: UserContext, query: RecommendQuery) -> Answer:
+    async def _compute(self, tenant: Tenant, query: RecommendQuery) -> Answer:
+        user = await self._users.context(tenant, query.user_id)
         looked_at: list[EntityRow] = []
         if query.context:
             found = await self._entities.get(tenant, query.context)

@@ -49,6 +49,11 @@ class RetentionStore:
 
         return await self._patiently(ensure)
 
+    async def analyze(self) -> None:
+        """Refreshes the planner's statistics at once, as after a large import."""
+        async with self._owner.connection(None) as connection:
+            await connection.execute(_SQL["analyze"])
+
     async def purge_keys(self, before: datetime) -> int:
         """Forgets the idempotency keys older than an instant; returns how many."""
         purged = 0

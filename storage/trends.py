@@ -119,8 +119,3 @@ class TrendStore:
             )
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
             await connection.execute(_SQL["finish_job"], tenant.tenant_id, "neighbours", "")
-
-    async def purge_keys(self, before: datetime, limit: int = 10_000) -> int:
-        """Forgets up to `limit` idempotency keys older than an instant; returns how many."""
-        async with self._maintenance.connection(None) as connection:
-            return int(await connection.fetchval(_INTERACTIONS["purge_keys"], before, limit))

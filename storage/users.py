@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,21 +33,31 @@ class HistoryItem:
 
 
 @dataclass(frozen=True, slots=True)
-class UserContext:
-    """What an answer for a user starts from, of one snapshot.
+class Versions:
+    """What a cached answer for a user depends on, of one snapshot.
 
     Attributes:
         catalogue_revision: changes with every change of the tenant's catalogue.
-        revision: of the profile; 0 for a user never seen.
-        transaction_id: every transaction with a smaller number is part of this snapshot.
-        accumulator: float32, shape (dimension,), or None.
-        history: recent entities, newest first.
-        segment: the user entity's value of the tenant's segment attribute, or "".
+        revision: of the user's profile; 0 for a user never seen.
+        transaction_id: every transaction with a smaller number is part of the snapshot.
     """
 
     catalogue_revision: int
     revision: int
     transaction_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserContext:
+    """What an answer for a user starts from, of one snapshot.
+
+    Attributes:
+        accumulator: float32, shape (dimension,), or None.
+        history: recent entities, newest first.
+        segment: the user entity's value of the tenant's segment attribute, or "".
+    """
+
+    versions: Versions
     interaction_count: int
     accumulator: NDArray[np.float32] | None
     history: tuple[HistoryItem, ...]
@@ -62,11 +73,27 @@ class ScoredUserRow:
     interaction_count: int
 
 
+def _versions(row: Any) -> Versions:
+    return Versions(
+        catalogue_revision=row["catalogue_revision"] or 0,
+        revision=row["revision"] or 0,
+        transaction_id=row["transaction_id"],
+    )
+
+
 class UserStore:
     """The user_profiles table and what is read beside it, for one tenant a call."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def versions(self, tenant: Tenant, user_id: str) -> Versions:
+        """The versions that an answer for a user depends on now; "" for nobody."""
+        async with self._database.connection(tenant.tenant_id) as connection:
+            row = await connection.fetchrow(
+                _SQL["user_versions"], tenant.tenant_id, tenant.version, user_id
+            )
+        return _versions(row)
 
     async def context(
         self, tenant: Tenant, user_id: str, *, interactions: int = 200, vectors: int = 30
@@ -103,9 +130,7 @@ class UserStore:
             )
         )
         return UserContext(
-            catalogue_revision=row["catalogue_revision"] or 0,
-            revision=row["revision"] or 0,
-            transaction_id=row["transaction_id"],
+            versions=_versions(row),
             interaction_count=row["interaction_count"] or 0,
             accumulator=row["accumulator"],
             history=history,

@@ -66,6 +66,7 @@ async def _demo(*, once: bool, port: int | None) -> None:
         await _load(channel, catalogue)
         out.print("computing what is trending, popular and alike")
         async with job_context(service) as context:
+            await context.retention.analyze()
             await run_once(context)
         for user_id in NAMED_READERS:
             await _show(channel, catalogue, catalogue.reader(user_id))

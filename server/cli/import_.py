@@ -75,6 +75,7 @@ def movielens(
                     ratings += await store_interactions(deps, known, batch)
             out.print("computing what is trending, popular and alike")
             async with job_context(settings) as context:
+                await context.retention.analyze()
                 await run_once(context)
         out.print(f"stored {films} entities and {ratings} interactions for tenant {tenant}")
 

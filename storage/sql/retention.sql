@@ -17,3 +17,7 @@ ORDER BY c.relname;
 -- name: erase_rows
 -- Up to $3 rows of a tenant in one table; how many went (owner).
 SELECT penchant_erase_rows($1::text::regclass, $2, $3);
+
+-- name: analyze
+-- Statistics of what grows fast (owner).
+ANALYZE entities, interactions, interaction_keys, user_profiles;

@@ -20,6 +20,7 @@ from penchant.v1 import (
     recommendation_pb2,
     recommendation_pb2_grpc,
 )
+from penchant.v1.common_pb2 import EntityRef
 
 from jobs.context import job_context
 from jobs.registry import run_once
@@ -136,6 +137,17 @@ class Service:
         """Runs every background job once."""
         async with job_context(self.settings) as context:
             await run_once(context)
+
+
+def book(entity_id: str = "b00") -> EntityRef:
+    """The name of a book."""
+    return EntityRef(entity_type="book", entity_id=entity_id)
+
+
+def interaction(**fields: Any) -> interaction_pb2.Interaction:
+    """Ada likes b00, but for the fields given; None leaves one out."""
+    given = {"user_id": "ada", "entity": book(), "interaction_type": "like", **fields}
+    return interaction_pb2.Interaction(**{k: v for k, v in given.items() if v is not None})
 
 
 def ids(response: Any) -> list[str]:

@@ -42,13 +42,15 @@ async def filled(standing: Service) -> None:
     await standing.run_jobs()
 
 
-R, I, E = recommendation_pb2, interaction_pb2, entity_pb2
 NOT_FOUND = {
-    "GetEntity": (E.GetEntityRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
-    "DeleteEntity": (E.DeleteEntityRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
-    "SimilarEntities": (R.SimilarEntitiesRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
-    "RecommendUsers": (R.RecommendUsersRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
-    "SimilarUsers": (R.SimilarUsersRequest(user_id="a-user"), "USER_NOT_FOUND"),
+    "GetEntity": (entity_pb2.GetEntityRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
+    "DeleteEntity": (entity_pb2.DeleteEntityRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
+    "SimilarEntities": (
+        recommendation_pb2.SimilarEntitiesRequest(entity=SECRET),
+        "ENTITY_NOT_FOUND",
+    ),
+    "RecommendUsers": (recommendation_pb2.RecommendUsersRequest(entity=SECRET), "ENTITY_NOT_FOUND"),
+    "SimilarUsers": (recommendation_pb2.SimilarUsersRequest(user_id="a-user"), "USER_NOT_FOUND"),
 }
 
 
@@ -65,62 +67,70 @@ async def answer(service: Service, method: str, request: Message) -> Any:
 
 
 async def test_recommend_offers_nothing_of_another_tenant(standing: Service):
-    request = R.RecommendRequest(user_id="a-user", context_entities=[SECRET], explain=True)
+    request = recommendation_pb2.RecommendRequest(
+        user_id="a-user", context_entities=[SECRET], explain=True
+    )
     response = await answer(standing, "Recommend", request)
     assert ids(response) == ["b-only"]
     assert response.explanation.phase == "unknown"
-    batch = R.BatchRecommendRequest(requests=[request, R.RecommendRequest()])
+    batch = recommendation_pb2.BatchRecommendRequest(
+        requests=[request, recommendation_pb2.RecommendRequest()]
+    )
     for result in (await answer(standing, "BatchRecommend", batch)).results:
         assert ids(result.response) == ["b-only"]
 
 
 async def test_rerank_misses_what_another_tenant_has(standing: Service):
-    request = R.RerankRequest(user_id="a-user", entities=[SECRET], context_entities=[SECRET])
+    request = recommendation_pb2.RerankRequest(
+        user_id="a-user", entities=[SECRET], context_entities=[SECRET]
+    )
     response = await answer(standing, "Rerank", request)
     assert (ids(response), list(response.missing)) == ([], [SECRET])
 
 
 async def test_trending_counts_the_tenants_own(standing: Service):
-    assert ids(await answer(standing, "Trending", R.TrendingRequest())) == ["b-only"]
+    assert ids(await answer(standing, "Trending", recommendation_pb2.TrendingRequest())) == [
+        "b-only"
+    ]
 
 
 async def test_users_are_the_tenants_own(standing: Service):
-    audience = R.RecommendUsersRequest(
+    audience = recommendation_pb2.RecommendUsersRequest(
         entity=EntityRef(entity_type="book", entity_id="b-only"), include_seen=True
     )
     users = (await answer(standing, "RecommendUsers", audience)).users
     assert [user.user_id for user in users] == ["b-user"]
-    similar = R.SimilarUsersRequest(user_id="b-user")
+    similar = recommendation_pb2.SimilarUsersRequest(user_id="b-user")
     assert list((await answer(standing, "SimilarUsers", similar)).users) == []
 
 
 async def test_lists_hold_the_tenants_own(standing: Service):
-    entities = (await answer(standing, "ListEntities", E.ListEntitiesRequest())).entities
+    entities = (await answer(standing, "ListEntities", entity_pb2.ListEntitiesRequest())).entities
     assert [entity.entity.entity_id for entity in entities] == ["b-only"]
     for request in (
-        I.ListInteractionsRequest(user_id="a-user"),
-        I.ListInteractionsRequest(entity=SECRET),
+        interaction_pb2.ListInteractionsRequest(user_id="a-user"),
+        interaction_pb2.ListInteractionsRequest(entity=SECRET),
     ):
         assert list((await answer(standing, "ListInteractions", request)).interactions) == []
 
 
 async def test_another_tenants_interactions_stay(standing: Service):
-    mine = I.ListInteractionsRequest(user_id="a-user")
+    mine = interaction_pb2.ListInteractionsRequest(user_id="a-user")
     before = await standing.call("ListInteractions", mine)
     for request in (
-        I.DeleteInteractionsRequest(user_id="a-user"),
-        I.DeleteInteractionsRequest(entity=SECRET),
-        I.DeleteInteractionsRequest(interaction_ids=["a-id"]),
+        interaction_pb2.DeleteInteractionsRequest(user_id="a-user"),
+        interaction_pb2.DeleteInteractionsRequest(entity=SECRET),
+        interaction_pb2.DeleteInteractionsRequest(interaction_ids=["a-id"]),
     ):
         assert (await answer(standing, "DeleteInteractions", request)).deleted_count == 0
-    merge = I.MergeUsersRequest(source_user_id="a-user", target_user_id="b-user")
+    merge = interaction_pb2.MergeUsersRequest(source_user_id="a-user", target_user_id="b-user")
     assert (await answer(standing, "MergeUsers", merge)).moved_count == 0
     assert await standing.call("ListInteractions", mine) == before
     assert len(before.interactions) == 4
 
 
 async def test_another_tenants_interaction_types_are_unknown(standing: Service):
-    request = I.IngestInteractionRequest(interaction=DONE)
+    request = interaction_pb2.IngestInteractionRequest(interaction=DONE)
     request.interaction.interaction_type = "a-type"
     refusal = await standing.refused("IngestInteraction", request, tenant="b")
     assert refusal.reason == "UNKNOWN_INTERACTION_TYPE"
@@ -129,13 +139,15 @@ async def test_another_tenants_interaction_types_are_unknown(standing: Service):
 
 async def test_page_tokens_are_good_for_their_tenant_alone(standing: Service):
     tokens = {
-        "Recommend": R.RecommendRequest(page_size=1),
-        "Trending": R.TrendingRequest(page_size=1),
-        "ListEntities": E.ListEntitiesRequest(page_size=1),
-        "ListInteractions": I.ListInteractionsRequest(user_id="a-user", page_size=1),
-        "SimilarUsers": R.SimilarUsersRequest(user_id="a-user", page_size=1),
-        "RecommendUsers": R.RecommendUsersRequest(entity=SECRET, page_size=1, include_seen=True),
-        "SimilarEntities": R.SimilarEntitiesRequest(entity=SECRET, page_size=1),
+        "Recommend": recommendation_pb2.RecommendRequest(page_size=1),
+        "Trending": recommendation_pb2.TrendingRequest(page_size=1),
+        "ListEntities": entity_pb2.ListEntitiesRequest(page_size=1),
+        "ListInteractions": interaction_pb2.ListInteractionsRequest(user_id="a-user", page_size=1),
+        "SimilarUsers": recommendation_pb2.SimilarUsersRequest(user_id="a-user", page_size=1),
+        "RecommendUsers": recommendation_pb2.RecommendUsersRequest(
+            entity=SECRET, page_size=1, include_seen=True
+        ),
+        "SimilarEntities": recommendation_pb2.SimilarEntitiesRequest(entity=SECRET, page_size=1),
     }
     for method, request in tokens.items():
         token = (await standing.call(method, request)).next_page_token
@@ -149,31 +161,31 @@ async def test_page_tokens_are_good_for_their_tenant_alone(standing: Service):
 
 async def test_freshness_tokens_are_good_for_their_tenant_alone(standing: Service):
     ack = await standing.did("a-user", "a0")
-    request = R.RecommendRequest(at_least_as_fresh=ack.freshness_token)
+    request = recommendation_pb2.RecommendRequest(at_least_as_fresh=ack.freshness_token)
     refusal = await standing.refused("Recommend", request, tenant="b")
     assert list(refusal.fields) == ["at_least_as_fresh"]
 
 
 async def test_same_names_are_other_things_in_another_tenant(standing: Service):
     """Last, since it gives `b` what the tests above look for."""
-    request = I.IngestInteractionRequest(interaction=DONE)
+    request = interaction_pb2.IngestInteractionRequest(interaction=DONE)
     request.interaction.weight = 3  # in `a` the id is taken with other content
     assert (await answer(standing, "IngestInteraction", request)).ack.interaction_id == "a-id"
-    stub = (await answer(standing, "GetEntity", E.GetEntityRequest(entity=SECRET))).entity
+    stub = (await answer(standing, "GetEntity", entity_pb2.GetEntityRequest(entity=SECRET))).entity
     assert (stub.stub, len(stub.attributes.fields)) == (True, 0)
-    upsert = E.UpsertEntityRequest(entity=E.Entity(entity=SECRET, hidden=True))
+    upsert = entity_pb2.UpsertEntityRequest(entity=entity_pb2.Entity(entity=SECRET, hidden=True))
     assert (await answer(standing, "UpsertEntity", upsert)).created
-    batch = E.BatchUpsertEntitiesRequest(requests=[upsert])
+    batch = entity_pb2.BatchUpsertEntitiesRequest(requests=[upsert])
     assert (await answer(standing, "BatchUpsertEntities", batch)).upserted_count == 1
     call = standing.interaction.IngestInteractions(
-        iter([I.IngestInteractionsRequest(interactions=[DONE])]),
+        iter([interaction_pb2.IngestInteractionsRequest(interactions=[DONE])]),
         metadata=(("x-tenant-id", "b"),),
         timeout=10,
     )
     (streamed,) = [response async for response in call]
     assert streamed.errors[0].reason == "INTERACTION_ID_REUSED"
-    await answer(standing, "DeleteEntity", E.DeleteEntityRequest(entity=SECRET))
-    mine = (await standing.call("GetEntity", E.GetEntityRequest(entity=SECRET))).entity
+    await answer(standing, "DeleteEntity", entity_pb2.DeleteEntityRequest(entity=SECRET))
+    mine = (await standing.call("GetEntity", entity_pb2.GetEntityRequest(entity=SECRET))).entity
     assert (mine.hidden, mine.attributes["secret"]) == (False, "of a")
     stats = admin_pb2.GetIndexStatsRequest(tenant_id="b")
     assert (await standing.call("GetIndexStats", stats)).entity_count == 1

@@ -42,7 +42,7 @@ async def unit_vectors(maintenance: Database) -> dict[str, np.ndarray]:
 
 
 def random_events(choose: random.Random, count: int, span: float) -> list[InteractionRow]:
-    """Events over `span` seconds in no order; some without weight, some of an entity without vector."""
+    """Events over `span` seconds in no order; some count nothing."""
     return [
         InteractionRow(
             interaction_id=f"i{number}",

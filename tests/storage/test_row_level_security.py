@@ -14,27 +14,34 @@ WHERE c.table_schema = 'public' AND c.column_name = 'tenant_id' ORDER BY 1
 """
 FILL = """
 INSERT INTO tenants (tenant_id) VALUES ('a'), ('b');
-INSERT INTO interaction_types (tenant_id, interaction_type, weight) VALUES ('a', 'v', 1), ('b', 'v', 1);
+INSERT INTO interaction_types (tenant_id, interaction_type, weight)
+    VALUES ('a', 'v', 1), ('b', 'v', 1);
 INSERT INTO catalogue_revisions (tenant_id, slot) VALUES ('a', 0), ('b', 0);
 SELECT penchant_move_prepare('a', 0, 7);
 INSERT INTO entities_p7 (placement, tenant_id, entity_type, entity_id)
     VALUES (7, 'a', 't', 'x'), (7, 'b', 't', 'x');
 INSERT INTO entities (placement, tenant_id, entity_type, entity_id)
     VALUES (0, 'a', 't', 'e'), (0, 'b', 't', 'e');
-INSERT INTO interactions (tenant_id, interaction_id, user_id, entity_type, entity_id, interaction_type,
-    weight, "timestamp", received_at)
+INSERT INTO interactions (tenant_id, interaction_id, user_id, entity_type, entity_id,
+    interaction_type, weight, "timestamp", received_at)
 SELECT t, 'i', 'u', 't', 'e', 'v', 1, now(), m
 FROM unnest(ARRAY['a', 'b']) AS t,
     unnest(ARRAY[now(), now() + interval '1 month', now() + interval '2 months', 'epoch']) AS m;
-INSERT INTO interaction_keys (tenant_id, interaction_id, payload_hash) VALUES ('a', 'i', ''), ('b', 'i', '');
-INSERT INTO user_profiles (tenant_id, user_id, landmark) VALUES ('a', 'u', now()), ('b', 'u', now());
-INSERT INTO profile_rebuilds (tenant_id, entity_type, entity_id) VALUES ('a', 't', 'e'), ('b', 't', 'e');
-INSERT INTO trending_entities VALUES ('a', 't', 'e', 1, now(), now()), ('b', 't', 'e', 1, now(), now());
+INSERT INTO interaction_keys (tenant_id, interaction_id, payload_hash)
+    VALUES ('a', 'i', ''), ('b', 'i', '');
+INSERT INTO user_profiles (tenant_id, user_id, landmark)
+    VALUES ('a', 'u', now()), ('b', 'u', now());
+INSERT INTO profile_rebuilds (tenant_id, entity_type, entity_id)
+    VALUES ('a', 't', 'e'), ('b', 't', 'e');
+INSERT INTO trending_entities
+    VALUES ('a', 't', 'e', 1, now(), now()), ('b', 't', 'e', 1, now(), now());
 INSERT INTO popular_entities VALUES ('a', '', 't', 'e', 1), ('b', '', 't', 'e', 1);
 INSERT INTO entity_neighbours VALUES ('a', 1, '{2}', '{1}'), ('b', 1, '{2}', '{1}');
 INSERT INTO job_states (tenant_id, job, input_mark) VALUES ('a', 'j', ''), ('b', 'j', '');
-INSERT INTO placement_moves (tenant_id, from_placement, to_placement) VALUES ('a', 0, 7), ('b', 0, 8);
-INSERT INTO placement_changes (tenant_id, entity_type, entity_id) VALUES ('a', 't', 'e'), ('b', 't', 'e');
+INSERT INTO placement_moves (tenant_id, from_placement, to_placement)
+    VALUES ('a', 0, 7), ('b', 0, 8);
+INSERT INTO placement_changes (tenant_id, entity_type, entity_id)
+    VALUES ('a', 't', 'e'), ('b', 't', 'e');
 """
 
 
@@ -72,7 +79,7 @@ async def tables(connection: asyncpg.Connection) -> list[str]:
 
 
 async def seen(connection: asyncpg.Connection, table: str, condition: str = "true") -> dict:
-    sql = f'SELECT tenant_id, count(*) FROM "{table}" WHERE {condition} GROUP BY tenant_id'  # noqa: S608
+    sql = f'SELECT tenant_id, count(*) FROM "{table}" WHERE {condition} GROUP BY tenant_id'
     return dict(await connection.fetch(sql))
 
 
@@ -99,7 +106,7 @@ async def test_maintenance_sees_both_tenants_everywhere(owner: asyncpg.Connectio
 
 async def test_reader_without_a_tenant_sees_nothing(reader: asyncpg.Connection):
     names = await tables(reader)
-    counts = {n: await reader.fetchval(f'SELECT count(*) FROM "{n}"') for n in names}  # noqa: S608
+    counts = {n: await reader.fetchval(f'SELECT count(*) FROM "{n}"') for n in names}
     assert counts == dict.fromkeys(names, 0)
     await set_tenant(reader, "")
     assert {name: await seen(reader, name) for name in names} == {name: {} for name in names}
@@ -135,7 +142,8 @@ async def test_service_role_sees_what_it_may_read_of_one_tenant(owner: asyncpg.C
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO entities (placement, tenant_id, entity_type, entity_id) VALUES (0, 'b', 't', 'n')",
+        "INSERT INTO entities (placement, tenant_id, entity_type, entity_id)"
+        " VALUES (0, 'b', 't', 'n')",
         "INSERT INTO user_profiles (tenant_id, user_id, landmark) VALUES ('b', 'n', now())",
         "UPDATE interactions SET tenant_id = 'b'",
         "UPDATE entities SET tenant_id = 'b' WHERE entity_id = 'e'",
