@@ -1,5 +1,5 @@
 # The two commands to know: `make demo` and `make test`. All need Python 3.11 and a package index only.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/penchant/v1/*.proto)

@@ -1,8 +1,8 @@
 """`make bench`: the service beside a bare echo, in one run, on one machine.
 
 Where there are two cores the echo has one and the load generator the other; the service, with
-PostgreSQL and Redis, runs where the scheduler puts it. The generator is a Python client: it measures
-ratios, and is itself the limit for the echo. A first baseline: no goals yet.
+PostgreSQL and Redis, runs where the scheduler puts it. The generator is a Python client: it
+measures ratios, and is itself the limit for the echo. A first baseline: no goals yet.
 """
 
 import argparse

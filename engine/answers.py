@@ -149,6 +149,11 @@ def unpack_rest(packed: bytes) -> tuple[Item, ...]:
         return ()
     try:
         inflated = zlib.decompressobj().decompress(packed, _MAX_REST_BYTES)
-        return _unpack_items(msgpack.unpackb(inflated))
-    except (ValueError, TypeError, zlib.error, msgpack.UnpackException) as error:
+        items = _unpack_items(msgpack.unpackb(inflated))
+    except (
+        ValueError, TypeError, OverflowError, zlib.error, msgpack.UnpackException,
+    ) as error:  # fmt: skip
         raise ValueError("no packed items") from error
+    if not all(0 < item.entity_no < 2**63 for item in items):
+        raise ValueError("no number of an entity")
+    return items

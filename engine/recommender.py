@@ -181,6 +181,9 @@ class Recommender:
         candidates = await self._vectors.candidates(tenant, wanted) if asked else []
         if len(candidates) < query.page_size:
             candidates = await self._fill_up(tenant, wanted, candidates)
+        if not candidates and wanted.seen_by is not None:
+            # Who has seen everything gets something known rather than nothing.
+            candidates = await self._fill_up(tenant, replace(wanted, seen_by=None), candidates)
         items = await rank_off_loop(candidates, inputs, weights, query)
         counts: dict[str, int] = {}
         for candidate in candidates:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import redis.asyncio as redis
 import structlog
+from prometheus_client import Counter
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -14,6 +15,9 @@ from storage.config import RedisCacheConfig
 _FAILURES_TO_OPEN = 3
 _FIRST_PAUSE_SECS = 0.5
 _LONGEST_PAUSE_SECS = 10.0
+
+LOOKUPS = Counter("penchant_result_cache", "Look-ups in the result cache.", ["outcome"])
+"""Outcomes: hit, miss, error (which is a miss too)."""
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +108,7 @@ class RedisCache:
             self._misses += 1
         else:
             self._hits += 1
+        LOOKUPS.labels("miss" if value is None else "hit").inc()
         return value
 
     async def set(self, key: str, value: bytes, ttl_secs: float | None = None) -> None:
@@ -149,4 +154,5 @@ class RedisCache:
 
     def _failed(self, error: BaseException) -> None:
         self._errors += 1
+        LOOKUPS.labels("error").inc()
         self._breaker.failed(error)

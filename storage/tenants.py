@@ -224,11 +224,10 @@ class TenantStore:
     async def request_placement(self, tenant_id: str) -> tuple[int, str]:
         """Asks for a placement of the tenant's own; the present one, and the move's phase."""
         async with self._maintenance.transaction(None) as connection:
-            if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
-                raise _not_found(tenant_id)
             await connection.execute(load("placements")["request_move"], tenant_id)
             row = await connection.fetchrow(_SQL["placement_phase"], tenant_id)
-        assert row is not None
+        if row is None:
+            raise _not_found(tenant_id)
         return row["placement"], row["phase"] or "done"
 
     async def index_stats(self, tenant_id: str) -> IndexStats:

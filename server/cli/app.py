@@ -47,7 +47,10 @@ def load_settings(**overrides: Any) -> Settings:
 def main() -> None:
     """The entry point of the `penchant` script."""
     from server.cli import demo, doctor, health, import_, migrate, serve, tenant, version
+    from server.logs import configure_logs
 
+    # A command speaks for itself on stdout; only trouble is logged, but for what `serve` sets.
+    configure_logs("auto", "warning")
     for module in (serve, demo, doctor, health, version):
         module.register(app)
     app.add_typer(migrate.app, name="migrate")

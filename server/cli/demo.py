@@ -40,9 +40,6 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Starts everything, loads made-up books, and recommends to three readers with reasons."""
-        from server.logs import configure_logs
-
-        configure_logs("auto", "warning")
         run(_demo(once=once, port=port))
 
 

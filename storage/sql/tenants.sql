@@ -114,4 +114,4 @@ UPDATE catalogue_revisions SET revision = nextval('revision_seq') WHERE tenant_i
 -- name: placement_phase
 -- Where a tenant is, and how far its move has got (maintenance).
 SELECT t.placement, m.phase FROM tenants t LEFT JOIN placement_moves m USING (tenant_id)
-WHERE t.tenant_id = $1;
+WHERE t.tenant_id = $1 AND t.state = 'active';

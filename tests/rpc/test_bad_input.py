@@ -3,9 +3,11 @@
 import asyncio
 import math
 import time
+import zlib
 from collections.abc import Iterator
 
 import grpc
+import msgpack
 import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import FieldDescriptor
@@ -227,12 +229,21 @@ async def test_no_tenant_name_is_a_fault_of_the_service(standing: Service, tenan
     assert refusal.code in {"INVALID_ARGUMENT", "NOT_FOUND"}
 
 
+def rest(*items: list) -> list:
+    """The payload of a token that carries items."""
+    return ["id", zlib.compress(msgpack.packb(items))]
+
+
 PAYLOADS = {
     "no list": 1,
-    "items of numbers": ["id", [1, 2]],
-    "number too large": ["id", [[2**64 - 1, "book", "b", 0.5, [], "{}", []]]],
-    "number infinite": ["id", [[math.inf, "book", "b", 0.5, [], "{}", []]]],
-    "number of another": ["id", [[1, "book", "b", math.nan, [["x", 1.0, []]], "{", []]]],
+    "items of another release": ["id", [1, 2]],
+    "items that are none": rest([1], [2]),
+    "items that are no bytes of ours": ["id", b"abc"],
+    "items without end": ["id", zlib.compress(bytes(20_000_000))],
+    "number too large": rest([2**64 - 1, "book", "b", 0.5, [], "{}", []]),
+    "number negative": rest([-(2**63), "book", "b", 0.5, [], "{}", []]),
+    "number infinite": rest([math.inf, "book", "b", 0.5, [], "{}", []]),
+    "number of another": rest([1, "book", "b", math.nan, [["x", 1.0, []]], "{", []]),
     "users": [["u", math.nan, 2**64 - 1]],
     "users infinite": [["u", 1, math.inf]],
     "texts": ["\0", "\0"],

@@ -359,3 +359,10 @@ async def test_two_tenants_never_see_one_another(library: Service):
     await library.put("only-b", tenant="b", genres=["sf"])
     assert ids(await library.recommend("ada", tenant="b")) == ["only-b"]
     assert "only-b" not in ids(await library.recommend("ada", page_size=100))
+
+
+async def test_recommend_user_who_has_seen_everything_gets_something(service: Service):
+    await service.put("only", genres=["sf"])
+    await service.did("ada", "only")
+    assert ids(await service.recommend("ada")) == ["only"]
+    assert ids(await service.recommend("ada", exclude=[book("only")])) == []

@@ -254,7 +254,7 @@ async def test_page_token_fits_even_with_the_longest_ids(service: Service):
     kind = "t" * 255
     for number in range(600):
         row = request.requests.add().entity
-        row.entity.entity_type, row.entity.entity_id = kind, f"{number:03}" + "i" * 252
+        row.entity.entity_type, row.entity.entity_id = kind, f"{number:03}" * 85
         row.attributes.update({"genre": "sf", "n": number})
     await service.call("BatchUpsertEntities", request)
     context = [row.entity.entity for row in request.requests[:3]]

@@ -263,7 +263,9 @@ class RecommendRequest(_message.Message):
     with the position when it does not parse.
     """
     include_seen: _builtins.bool
-    """include_seen also returns what the user already interacted with. Default false."""
+    """include_seen also returns what the user already interacted with. Default false; a user who has seen
+    all that the filter leaves gets seen ones rather than nothing.
+    """
     diversity: _builtins.float
     """diversity trades score for variety by maximal marginal relevance over feature vectors: 0 is score
     alone, 1 variety alone. Default 0. INVALID_ARGUMENT outside 0 to 1.
