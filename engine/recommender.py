@@ -133,6 +133,8 @@ class Recommender:
         depends_on = (
             _LAYOUT,
             tenant.tenant_no,
+            # Tells tenants of two databases apart that share one Redis.
+            tenant.created_at.timestamp(),
             tenant.version,
             versions.catalogue_revision,
             versions.revision,

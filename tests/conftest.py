@@ -22,6 +22,17 @@ _numbers = itertools.count(1)
 T = TypeVar("T")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--short`: slow tests make few rounds, as CI runs them."""
+    parser.addoption("--short", action="store_true", help="slow tests in their short form")
+
+
+@pytest.fixture
+def short(pytestconfig: pytest.Config) -> bool:
+    """Whether slow tests shall make few rounds."""
+    return bool(pytestconfig.getoption("--short"))
+
+
 def _wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine for a fixture that outlives the tests' event loops."""
     with asyncio.Runner() as runner:

@@ -4,7 +4,7 @@ SELECT
     (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision,
     (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS transaction_id,
     (SELECT p.revision FROM user_profiles p WHERE p.tenant_id = $1 AND p.user_id = $3) AS revision
-FROM (SELECT penchant_guard_read($1, $2) AS ok) AS guard;
+WHERE (SELECT penchant_guard_read($1, $2));
 
 -- name: user_context
 -- What an answer for a user starts from, in one round trip: versions, profile and recent history

@@ -39,6 +39,17 @@ def test_no_placeholder_is_left_in_a_statement():
     assert [name for name, text in all_statements() if re.search(r"\{[a-z]+\}", text)] == []
 
 
+def test_every_read_guard_is_a_condition():
+    """PostgreSQL drops a stable function whose result nobody uses, and with it the guard."""
+    unused = {
+        name
+        for name, text in all_statements()
+        if len(re.findall(r"penchant_guard_read", text))
+        != len(re.findall(r"WHERE \(SELECT penchant_guard_read\(", text))
+    }
+    assert unused == set()
+
+
 def test_every_candidate_source_has_its_file_and_the_other_way_round():
     assert set(candidate_sources()) == set(BY_NAME)
     files = {path.stem for path in (STORAGE / "sql" / "candidates").glob("*.sql")}

@@ -94,6 +94,7 @@ class InteractionServiceServicer:
 
     def DeleteInteractions(self, request, context):
         """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned.
+        Their ids stay known for the idempotency window: a late retry of one stores nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,9 @@ class InteractionServiceStub:
     ListInteractions: _grpc.UnaryUnaryMultiCallable[_interaction_pb2.ListInteractionsRequest, _interaction_pb2.ListInteractionsResponse]
     """ListInteractions pages through the interactions of one user, session or entity, newest first."""
     DeleteInteractions: _grpc.UnaryUnaryMultiCallable[_interaction_pb2.DeleteInteractionsRequest, _interaction_pb2.DeleteInteractionsResponse]
-    """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned."""
+    """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned.
+    Their ids stay known for the idempotency window: a late retry of one stores nothing.
+    """
     MergeUsers: _grpc.UnaryUnaryMultiCallable[_interaction_pb2.MergeUsersRequest, _interaction_pb2.MergeUsersResponse]
     """MergeUsers moves all interactions of one user or session to another user and joins their profiles."""
 
@@ -70,7 +72,9 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     ListInteractions: _aio.UnaryUnaryMultiCallable[_interaction_pb2.ListInteractionsRequest, _interaction_pb2.ListInteractionsResponse]  # type: ignore[assignment]
     """ListInteractions pages through the interactions of one user, session or entity, newest first."""
     DeleteInteractions: _aio.UnaryUnaryMultiCallable[_interaction_pb2.DeleteInteractionsRequest, _interaction_pb2.DeleteInteractionsResponse]  # type: ignore[assignment]
-    """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned."""
+    """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned.
+    Their ids stay known for the idempotency window: a late retry of one stores nothing.
+    """
     MergeUsers: _aio.UnaryUnaryMultiCallable[_interaction_pb2.MergeUsersRequest, _interaction_pb2.MergeUsersResponse]  # type: ignore[assignment]
     """MergeUsers moves all interactions of one user or session to another user and joins their profiles."""
 
@@ -114,7 +118,9 @@ class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _interaction_pb2.DeleteInteractionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interaction_pb2.DeleteInteractionsResponse, _abc.Awaitable[_interaction_pb2.DeleteInteractionsResponse]]:
-        """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned."""
+        """DeleteInteractions removes interactions for good and rebuilds the profiles of the users concerned.
+        Their ids stay known for the idempotency window: a late retry of one stores nothing.
+        """
 
     @_abc_1.abstractmethod
     def MergeUsers(

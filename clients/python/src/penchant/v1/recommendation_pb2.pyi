@@ -762,7 +762,7 @@ class TrendingRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ATTRIBUTE_MASK_FIELD_NUMBER: _builtins.int
     entity_type: _builtins.str
-    """entity_type narrows the answer to one type. Default: all types."""
+    """entity_type narrows the answer to one type. Default: all types but "user"."""
     page_size: _builtins.int
     """page_size is the number of items wanted. Default 20, at most 1,000 (more is coerced),
     INVALID_ARGUMENT when negative.
@@ -812,11 +812,15 @@ class TrendingResponse(_message.Message):
 
     @_builtins.property
     def window_start(self) -> _timestamp_pb2.Timestamp:
-        """window_start is the beginning of the window that was counted; absent when nothing was."""
+        """window_start is the beginning of the window that was counted; absent when nothing was, and on later
+        pages.
+        """
 
     @_builtins.property
     def window_end(self) -> _timestamp_pb2.Timestamp:
-        """window_end is its end: now, or the tenant's newest interaction when that is older than the window."""
+        """window_end is its end: now, or the tenant's newest interaction when that is older than the window.
+        Absent where window_start is.
+        """
 
     def __init__(
         self,
