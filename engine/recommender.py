@@ -216,7 +216,7 @@ def candidate_query(
     looked_at = tuple((a.entity_type, a.entity_id) for a in inputs.anchors if a.context)
     return CandidateQuery(
         sources=sources,
-        limit=min(1000, max(100, 3 * query.page_size)),
+        limit=min(1000, max(60, 3 * query.page_size)),
         entity_type=query.entity_type or None,
         filter_path=query.filter.path if query.filter else None,
         filter_variables=query.filter.variables if query.filter else None,

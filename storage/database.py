@@ -39,6 +39,8 @@ _SETTINGS = {
     "jit": "off",
     # With many partitions a generic plan's first run is hundreds of times slower (DESIGN.md).
     "plan_cache_mode": "force_custom_plan",
+    # What a user has seen is probed as a hash table; one that does not fit becomes a scan a row.
+    "work_mem": "32MB",
     "hnsw.iterative_scan": "relaxed_order",
     "hnsw.ef_search": "100",
 }
