@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -225,6 +226,19 @@ def test_filter_of_any_text_is_accepted_by_postgres(database_url, cases):
                 compiled.append(({"attributes": {}}, compile_filter(f"{name} {comparison}")))
     if compiled:
         assert asyncio.run(matches(database_url, compiled)) == [False] * len(compiled)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_filter_means_the_same_over_many_examples(database_url, short):
+    @settings(slow_fixture, max_examples=100 if short else 2000)
+    @given(st.lists(st.tuples(documents, trees), min_size=1, max_size=30))
+    def check(cases):
+        expected = [evaluate(document, tree) for document, tree in cases]
+        compiled = [(document, compile_filter(render(tree))) for document, tree in cases]
+        assert asyncio.run(matches(database_url, compiled)) == expected
+
+    check()
 
 
 async def test_filter_examples_in_postgres(database_url):

@@ -75,6 +75,27 @@ async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: W
     assert await world.placements.unfinished() == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_move_of_a_large_tenant_loses_and_doubles_nothing(world: World, short: bool) -> None:
+    stable = 6_000 if short else 40_000
+    await world.fill(stable)
+    stop = asyncio.Event()
+    writers = [Writer(world, number) for number in range(4)]
+    writing = [asyncio.create_task(w.run(stop)) for w in writers]
+    looking = [asyncio.create_task(look(world, stop, stable)) for look in (keep_reading,) * 3]
+    await world.placements.request_move("shop")
+    await world.placements.move("shop")
+    stop.set()
+    await asyncio.gather(*writing)
+    assert all(looks > 0 for looks in await asyncio.gather(*looking))
+    await world.reread()
+    found = await world.stored()
+    expected = {key: state for w in writers for key, state in w.expected.items()}
+    assert {key: a for key, (a, _) in found.items() if key[1][0] == "w"} == expected
+    assert sum(key[1][0] == "s" for key in found) == stable
+
+
 @pytest.mark.parametrize("phase", PHASES)
 async def test_move_interrupted_in_a_phase_goes_on_from_there(world: World, phase: str) -> None:
     await world.fill(350)
