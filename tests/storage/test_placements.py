@@ -78,7 +78,7 @@ async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: W
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_move_of_a_large_tenant_loses_and_doubles_nothing(world: World, short: bool) -> None:
-    stable = 6_000 if short else 40_000
+    stable = 6_000 if short else 20_000
     await world.fill(stable)
     stop = asyncio.Event()
     writers = [Writer(world, number) for number in range(4)]

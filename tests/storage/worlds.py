@@ -164,7 +164,7 @@ async def keep_reading(world: World, stop: asyncio.Event, stable: int) -> int:
                 entity_type="item",
                 filter_path=None,
                 filter_variables=None,
-                limit=10_000,
+                limit=100_000,
             )
         except StaleTenant:
             await world.reread()
