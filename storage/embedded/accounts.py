@@ -2,12 +2,14 @@
 
 import os
 import pwd
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _ACCOUNT = "pgserver"
+_SBIN = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 _TRAVERSE = 0o001
 _READ_AND_TRAVERSE = 0o005
 
@@ -29,7 +31,11 @@ def postgres_account() -> Account | None:
             entry = pwd.getpwnam(_ACCOUNT)
         except KeyError:
             # Fails harmlessly when another process holds the account files at this moment.
-            command = ["useradd", "--system", "--user-group", "--no-create-home"]
+            # An empty environment has no PATH, and the default one lacks the sbin directories.
+            program = shutil.which("useradd", path=_SBIN)
+            if program is None:
+                break
+            command = [program, "--system", "--user-group", "--no-create-home"]
             subprocess.run(  # noqa: S603
                 [*command, "--shell", "/usr/sbin/nologin", _ACCOUNT],
                 check=False,
