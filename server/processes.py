@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import tempfile
@@ -24,6 +25,14 @@ _POLL_SECS = 0.1
 _log = structlog.get_logger(__name__)
 
 
+class PortTaken(OSError):
+    """A port cannot be listened on; the message names it, why, and its setting."""
+
+    def __init__(self, host: str, port: int, error: OSError, remedy: str) -> None:
+        reason = error.strerror or str(error)
+        super().__init__(f"cannot listen on {host}:{port}: {reason}; {remedy}")
+
+
 @asynccontextmanager
 async def reserved_port(settings: Settings) -> AsyncIterator[Settings]:
     """Settings whose port is a number: a bound socket that never listens keeps it for the workers.
@@ -31,15 +40,20 @@ async def reserved_port(settings: Settings) -> AsyncIterator[Settings]:
     A port whose former workers are about to stop is waited for.
 
     Raises:
-        OSError: the port is taken by another program.
+        PortTaken: another program has it, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     host = settings.host.strip("[]")
-    if settings.port:
-        await _until_free(family, host, settings.port, settings.shutdown_grace_secs)
     with socket.socket(family, socket.SOCK_STREAM) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind((host, settings.port))
+        try:
+            if settings.port:
+                await _until_free(family, host, settings.port, settings.shutdown_grace_secs)
+            holder.bind((host, settings.port))
+        except OSError as error:
+            raise PortTaken(
+                settings.host, settings.port, error, "see PENCHANT_HOST and PENCHANT_PORT"
+            ) from error
         yield settings.model_copy(update={"port": holder.getsockname()[1]})
 
 
@@ -55,8 +69,8 @@ async def _until_free(
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError:
-                if time.monotonic() >= end:
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() >= end:
                     raise
             else:
                 return
@@ -75,7 +89,8 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
 
     Raises:
         PenchantError: a backend does not start, or the schema cannot be brought up to date.
-        OSError: the port or the metrics' port is taken.
+        PortTaken: the port or the metrics' port is.
+        OSError: the data directory cannot be written.
     """
     async with contextlib.AsyncExitStack() as stack:
         settings = await stack.enter_async_context(reserved_port(settings))
@@ -83,7 +98,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
         await bootstrap(settings)
         shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penchant-metrics-")))
         if settings.metrics_port:
-            serve_metrics(settings.metrics_port, shared, settings.host)
+            _serve_metrics(settings, shared)
         text = write_settings(settings)
         environment = {
             **os.environ,
@@ -104,6 +119,14 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
             grace = settings.shutdown_grace_secs
             await asyncio.gather(*(worker.stop(grace) for worker in workers))
             await asyncio.gather(*(job.stop(grace) for job in jobs))
+
+
+def _serve_metrics(settings: Settings, shared: Path) -> None:
+    try:
+        serve_metrics(settings.metrics_port, shared, settings.host)
+    except OSError as error:
+        remedy = "metrics go to PENCHANT_METRICS_PORT, 0 for none"
+        raise PortTaken(settings.host, settings.metrics_port, error, remedy) from error
 
 
 async def serve(settings: Settings) -> None:

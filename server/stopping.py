@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_ONE_SIGNAL_SECS = 0.5
+"""Signals within this time are one: the death signal of a parent with threads comes repeatedly."""
+
 
 class Stopped(Exception):
     """The process was asked to stop before it was ready."""
@@ -18,6 +21,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
+        self._asked_at = 0.0
         self._scope: asyncio.Timeout | None = None
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,8 +51,12 @@ class StopSignal:
             raise
 
     def _ask(self) -> None:
+        now = self._loop.time()
         if self._asked.is_set():
-            os._exit(1)  # what this process started ends with it, by the kernel's death signal
+            if now - self._asked_at > _ONE_SIGNAL_SECS:
+                os._exit(1)  # what this process started ends with it, by the death signal
+            return
         self._asked.set()
+        self._asked_at = now
         if self._scope is not None:
-            self._scope.reschedule(self._loop.time())
+            self._scope.reschedule(now)

@@ -1,5 +1,6 @@
 """The server put together: the only place where parts meet the wire."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,7 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
 )
 """Every service: its name, how it is added, and its servicer. A new one is one more line."""
 
+_QUEUED_SECS = 0.1
 _LAST_SECS = 0.5
 
 
@@ -83,6 +85,8 @@ class Server:
         await self.health.drain()
         limit = self._settings.shutdown_grace_secs if grace is None else grace
         await admission.idle(limit)
+        # grpc cancels calls that have arrived and wait for the event loop: it refuses them first.
+        await asyncio.sleep(min(limit, _QUEUED_SECS))
         # Open now are health watches, calls past the grace and answers on their way out.
         await self._server.stop(min(limit, _LAST_SECS))
 

@@ -1,20 +1,26 @@
 """What commands print: answers to stdout, complaints to stderr, bars in a terminal only."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 
-out = Console(soft_wrap=True, highlight=False)
+_WIDTH_OF_FILES = 160
+
+out = Console(
+    soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES
+)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def complain(message: str) -> None:
     """One line to stderr."""
-    err.print(f"[red]penchant:[/red] {message}", markup=True)
+    err.print(f"[red]penchant:[/red] {escape(message)}", markup=True)
 
 
 def progress(batches: Iterable[list[T]], total: int, what: str) -> Iterator[list[T]]:

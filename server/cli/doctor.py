@@ -106,13 +106,14 @@ async def examine(settings: Settings) -> list[Finding]:
             async with asyncio.timeout(15):
                 findings += await check(settings)
         except PenchantError as error:
-            findings.append(
-                Finding(False, error.message, "see the findings above; check DATABASE_URL")
-            )
+            found = Finding(False, error.message, "check DATABASE_URL, and that PostgreSQL runs")
         except TimeoutError:
-            findings.append(
-                Finding(False, "no answer within 15 s", "check the network and DATABASE_URL")
-            )
+            found = Finding(False, "no answer within 15 s", "check the network and DATABASE_URL")
+        else:
+            continue
+        # Without PostgreSQL the next checks can only say the same again.
+        if found not in findings:
+            findings.append(found)
     return findings
 
 

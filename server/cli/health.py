@@ -24,13 +24,14 @@ def register(app: typer.Typer) -> None:
 
         settings = load_settings()
         host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", "[::]"} else settings.host  # noqa: S104 - compared, not bound
-        with grpc.insecure_channel(address or f"{host}:{settings.port}") as channel:
+        target = address or f"{host}:{settings.port}"
+        with grpc.insecure_channel(target) as channel:
             try:
                 reply = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]  # not in the stubs
                     health_pb2.HealthCheckRequest(service=service), timeout=2.5
                 )
             except grpc.RpcError as error:
-                complain(f"no answer: {error.code().name}")
+                complain(f"no answer from {target}: {error.code().name}")
                 raise typer.Exit(1) from None
         state = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
         out.print(state)

@@ -10,7 +10,6 @@ from engine.catalogue import Upserted
 from engine.drafts import EntityDraft, InteractionDraft
 from engine.ingest import Ack
 from jobs.context import job_context
-from jobs.registry import run_once
 from server.backends import backends, bootstrap
 from server.cli.app import load_settings, run
 from server.cli.console import complain, out, progress
@@ -56,6 +55,7 @@ def movielens(
     tenant: Annotated[str, typer.Option(help="tenant to load into; made if missing")] = "default",
 ) -> None:
     """Loads films with genres and years, and ratings as interactions; safe to repeat."""
+    from jobs.registry import run_once
 
     async def work() -> None:
         source = MovieLensSource(directory)

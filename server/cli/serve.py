@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from server.cli.app import load_settings, run
-from server.cli.console import complain
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +22,4 @@ def register(app: typer.Typer) -> None:
 
         settings = load_settings(workers=workers, host=host, port=port)
         configure_logs(settings.log_format, settings.log_level)
-        try:
-            run(serve_until_told(settings))
-        except OSError as error:
-            complain(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}")
-            raise typer.Exit(1) from None
+        run(serve_until_told(settings))

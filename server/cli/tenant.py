@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from engine.administration import TenantDraft
@@ -47,9 +48,8 @@ def list_() -> None:
                 while page := await deps.administration.page_of_tenants(after, 500):
                     for t in page:
                         made = t.created_at.isoformat(" ", "seconds")
-                        table.add_row(
-                            t.tenant_id, t.display_name, str(t.dimension), str(t.placement), made
-                        )
+                        name = escape(t.display_name)
+                        table.add_row(t.tenant_id, name, str(t.dimension), str(t.placement), made)
                     after = page[-1].tenant_id
         out.print(table)
 

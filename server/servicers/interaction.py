@@ -105,19 +105,23 @@ class InteractionServicer(InteractionServiceServicer):
     ) -> AsyncIterator[pb.IngestInteractionsResponse]:
         """Stores batches as they come, some at a time, and answers them in order."""
         under_way: asyncio.Queue[asyncio.Task[pb.IngestInteractionsResponse] | None]
-        under_way = asyncio.Queue(maxsize=_BATCHES_UNDER_WAY - 1)
+        under_way = asyncio.Queue()
+        places = asyncio.Semaphore(_BATCHES_UNDER_WAY)
 
         async def read() -> None:
             try:
+                await places.acquire()
                 async for request in request_iterator:
-                    await under_way.put(asyncio.create_task(self._batch(request)))
+                    under_way.put_nowait(asyncio.create_task(self._batch(request)))
+                    await places.acquire()
             finally:
-                await under_way.put(None)
+                under_way.put_nowait(None)
 
         reader = asyncio.create_task(read())
         try:
             while (task := await under_way.get()) is not None:
                 yield await task
+                places.release()
             await reader
         finally:
             reader.cancel()

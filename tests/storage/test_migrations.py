@@ -2,9 +2,6 @@
 
 import asyncio
 import hashlib
-import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,8 +14,6 @@ from hypothesis import strategies as st
 
 from storage.config import MigrationConfig
 from storage.driver_types import OwnConnection
-from storage.embedded.accounts import let_through, postgres_account
-from storage.embedded.processes import Program, spawn, stop, until
 from storage.exceptions import (
     Dirty,
     MigrationError,
@@ -28,8 +23,7 @@ from storage.exceptions import (
 )
 from storage.migrations import MigrationRunner, read_migrations
 from storage.migrations.lock import lock_key
-
-_DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+from tests.storage.postgres_15 import running_postgres_15
 
 _words = st.text("abcxyz019_", min_size=1, max_size=20)
 _sql = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -370,46 +364,7 @@ async def test_pgvector_safe_but_outdated_is_warned_about(
 @pytest.fixture(scope="module")
 def postgres_without_pgvector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of Debian's PostgreSQL 15."""
-    if not _DEBIAN_15.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("CI must have Debian's package postgresql-15")
-        pytest.skip("Debian's package postgresql-15 is not installed")
-    account = postgres_account()
-    sockets = Path(tempfile.mkdtemp(prefix="pg15-"))
-    cluster = tmp_path_factory.mktemp("pg15") / "cluster"
-    let_through(cluster)
-    if account is not None:
-        for directory in (sockets, cluster.parent):
-            os.chown(directory, account.uid, account.gid)
-    initdb = str(_DEBIAN_15 / "initdb")
-    subprocess.run(
-        [initdb, "-D", str(cluster), "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"],
-        check=True,
-        capture_output=True,
-        cwd="/",
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-    )
-    options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", str(sockets)]
-    server = spawn(
-        Program(
-            name="PostgreSQL 15",
-            command=[str(_DEBIAN_15 / "postgres"), "-D", str(cluster), *options],
-            account=account,
-            log=cluster.parent.parent / "pg15.log",
-            stop_signal=signal.SIGINT,
-            environment={},
-        )
-    )
-    with asyncio.Runner() as loop:
-        ready = cluster / "postmaster.pid"
-        assert loop.run(
-            until(lambda: ready.exists() and "ready" in ready.read_text(), timeout_secs=20)
-        )
-        yield f"postgresql://postgres@{str(sockets).replace('/', '%2F')}/postgres"
-        loop.run(stop(server, signal.SIGINT))
-    sockets.rmdir()
+    yield from running_postgres_15(tmp_path_factory.mktemp("pg15"))
 
 
 async def test_postgres_without_pgvector_is_refused_and_left_alone(
