@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
+import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,23 @@ T = TypeVar("T")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--short`: slow tests make few rounds, as CI runs them."""
     parser.addoption("--short", action="store_true", help="slow tests in their short form")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives the session a directory that no other session touches.
+
+    pytest narrows the rights of the directory that all sessions of a user share whenever one
+    starts; under root the bundled PostgreSQL has an account of its own and would lose its data.
+    """
+    if not hasattr(config, "workerinput") and "PYTEST_DEBUG_TEMPROOT" not in os.environ:
+        root = tempfile.mkdtemp(prefix="penchant-tests-")
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = root
+
+        def remove() -> None:
+            os.environ.pop("PYTEST_DEBUG_TEMPROOT", None)
+            shutil.rmtree(root, ignore_errors=True)
+
+        config.add_cleanup(remove)
 
 
 @pytest.fixture

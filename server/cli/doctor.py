@@ -90,31 +90,26 @@ async def _redis(settings: Settings) -> list[Finding]:
     ]
 
 
-CHECKS: tuple[Callable[[Settings], Awaitable[list[Finding]]], ...] = (
-    _postgres,
-    _migrations,
-    _roles,
-    _redis,
-)
+async def _made(
+    check: Callable[[Settings], Awaitable[list[Finding]]], settings: Settings
+) -> list[Finding]:
+    """What a check finds; one that cannot be made is a finding of its own."""
+    try:
+        async with asyncio.timeout(15):
+            return await check(settings)
+    except PenchantError as error:
+        return [Finding(False, error.message, "check DATABASE_URL, and that PostgreSQL runs")]
+    except TimeoutError:
+        return [Finding(False, "no answer within 15 s", "check the network and DATABASE_URL")]
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """All checks in order; one that cannot be made is a finding of its own."""
-    findings: list[Finding] = []
-    for check in CHECKS:
-        try:
-            async with asyncio.timeout(15):
-                findings += await check(settings)
-        except PenchantError as error:
-            found = Finding(False, error.message, "check DATABASE_URL, and that PostgreSQL runs")
-        except TimeoutError:
-            found = Finding(False, "no answer within 15 s", "check the network and DATABASE_URL")
-        else:
-            continue
-        # Without PostgreSQL the next checks can only say the same again.
-        if found not in findings:
-            findings.append(found)
-    return findings
+    """All checks in order; without PostgreSQL those that need it are left out."""
+    findings = await _made(_postgres, settings)
+    if findings[0].well:
+        findings += await _made(_migrations, settings)
+        findings += await _made(_roles, settings)
+    return findings + await _made(_redis, settings)
 
 
 def register(app: typer.Typer) -> None:

@@ -30,8 +30,12 @@ def _data(services: Services) -> Path:
     return services.home / "data"
 
 
-def _start(services: Services, **settings: str) -> RunningService:
-    return services.start("--workers", "2", PENCHANT_DATA_DIR=str(_data(services)), **settings)
+def _start(
+    services: Services, *, workers: int = 2, port: int = 0, **settings: str
+) -> RunningService:
+    """A service over the data that the module's tests share."""
+    options = ("--workers", str(workers))
+    return services.start(*options, port=port, PENCHANT_DATA_DIR=str(_data(services)), **settings)
 
 
 def _all_gone(pids: list[int]) -> None:
@@ -77,8 +81,12 @@ async def _refusal(caller: Caller) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), info.reason
 
 
-async def test_stop_lets_calls_under_way_end_and_refuses_later_ones(services: Services) -> None:
-    service = _start(services, PENCHANT_JOBS_ENABLED="false", PENCHANT_SHUTDOWN_GRACE_SECS="60")
+async def test_stop_lets_calls_under_way_end_and_refuses_later_ones(
+    module_services: Services,
+) -> None:
+    service = _start(
+        module_services, PENCHANT_JOBS_ENABLED="false", PENCHANT_SHUTDOWN_GRACE_SECS="60"
+    )
     members = service.family()
     async with contextlib.AsyncExitStack() as stack:
         callers = [await stack.enter_async_context(calling(service.target)) for _ in range(12)]
@@ -89,7 +97,7 @@ async def test_stop_lets_calls_under_way_end_and_refuses_later_ones(services: Se
                 yield batch
             await asyncio.Event().wait()  # a caller that may have more to say
 
-        held = await stack.enter_async_context(_ingest_held_up(services))
+        held = await stack.enter_async_context(_ingest_held_up(module_services))
         likes = [
             asyncio.create_task(caller.like("ann", film, interaction_id=film))
             for caller, film in zip(callers[:_HELD_CALLS], FILMS, strict=False)
@@ -119,9 +127,11 @@ async def test_stop_lets_calls_under_way_end_and_refuses_later_ones(services: Se
     assert await asyncio.to_thread(service.wait) == 0
     _all_gone(members)
 
-    async with calling(_start(services).target) as caller:
+    again = _start(module_services, workers=1, PENCHANT_JOBS_ENABLED="false")
+    async with calling(again.target) as caller:
         assert sorted(await caller.stored("ann")) == FILMS[:_HELD_CALLS]
         assert len(await caller.stored("stream")) == 50 * _HELD_BATCHES
+    assert again.stop() == 0
 
 
 class _Load:
@@ -169,14 +179,14 @@ class _Load:
 @pytest.mark.parametrize(
     "how", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
 )
-async def test_nothing_acknowledged_is_lost(services: Services, how: signal.Signals) -> None:
-    service = _start(services)
+async def test_nothing_acknowledged_is_lost(module_services: Services, how: signal.Signals) -> None:
+    service = _start(module_services)
     load = _Load(service.target)
     async with calling(service.target) as caller:
         await caller.add_films()
         tasks = [
-            *(asyncio.create_task(load.one_by_one(f"caller-{n}")) for n in range(6)),
-            *(asyncio.create_task(load.as_a_stream(f"stream-{n}")) for n in range(2)),
+            *(asyncio.create_task(load.one_by_one(f"{how.name}-{n}")) for n in range(6)),
+            *(asyncio.create_task(load.as_a_stream(f"{how.name}-stream-{n}")) for n in range(2)),
         ]
         await until(load.well_under_way)
         members = service.family()
@@ -186,7 +196,7 @@ async def test_nothing_acknowledged_is_lost(services: Services, how: signal.Sign
     assert await asyncio.to_thread(service.wait) == (0 if how is signal.SIGTERM else -how)
 
     # At once and on the same port, while what is left of the former service still goes.
-    again = _start(services, PENCHANT_SHUTDOWN_GRACE_SECS="30")
+    again = _start(module_services, workers=1, port=service.port, PENCHANT_SHUTDOWN_GRACE_SECS="30")
     _all_gone(members)
     async with calling(again.target) as caller:
         for user, acked in load.acked.items():
