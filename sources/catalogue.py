@@ -119,7 +119,7 @@ class DemoCatalogue:
                 f"The {adjective} {noun}",
                 f"{adjective} {noun}",
                 f"The {noun} of {dice.choice(_PLACES)}",
-                f"A {noun} in {dice.choice(_PLACES)}",
+                f"{'An' if noun[0] in 'AEIOU' else 'A'} {noun} in {dice.choice(_PLACES)}",
             )
         )
         return Book(

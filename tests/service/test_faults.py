@@ -109,22 +109,14 @@ async def _answers(caller: Caller) -> tuple[Answers, float]:
     return answers, statistics.median(times)
 
 
-class Noticing:
-    """What the service's log says from here on of a component."""
+def _until_redis_is(service: RunningService, state: str) -> None:
+    """Waits until the service's log says last that Redis is "away" or "back"."""
 
-    def __init__(self, service: RunningService, component: str) -> None:
-        self._service = service
-        self._component = component
-        self._begin = len(service.lines)
+    def so() -> bool:
+        said = [event["event"] for event in service.events() if event.get("component") == "redis"]
+        return said[-1:] == [f"component is {state}"]
 
-    def until(self, state: str) -> None:
-        eventually(lambda: self._said(state), f"{self._component} is {state}")
-
-    def _said(self, state: str) -> bool:
-        return any(
-            (event["event"], event.get("component")) == (f"component is {state}", self._component)
-            for event in self._service.events()[self._begin :]
-        )
+    eventually(so, f"Redis is {state}")
 
 
 async def test_flushed_redis_changes_no_answer(caller: Caller, backends: Backends) -> None:
@@ -140,14 +132,13 @@ async def test_killed_redis_changes_no_answer(
     caller: Caller, backends: Backends, service: RunningService
 ) -> None:
     before, _ = await _answers(caller)
-    noticing = Noticing(service, "redis")
     os.kill(backends.redis, signal.SIGKILL)
     without, _ = await _answers(caller)
-    noticing.until("away")
+    _until_redis_is(service, "away")
     assert await caller.serving()
     assert await caller.serving(INTERACTIONS)
     await backends.start()
-    noticing.until("back")
+    _until_redis_is(service, "back")
     after, _ = await _answers(caller)
     assert after == without == before
 
@@ -170,18 +161,17 @@ async def test_thawed_redis_brings_no_older_answer_back(
     caller: Caller, backends: Backends, service: RunningService
 ) -> None:
     before, _ = await _answers(caller)
-    noticing = Noticing(service, "redis")
     news = {user: FILMS[-1 - number] for number, user in enumerate(USERS)}
     assert all(news[user] in dict(before[user]) for user in USERS)
     with frozen(backends.redis):
         for user, film in news.items():
             await caller.like(user, film, interaction_id=f"{user}-{film}")
         meanwhile, _ = await _answers(caller)
-        noticing.until("away")
+        _until_redis_is(service, "away")
     for _ in range(3):
         thawed, _ = await _answers(caller)
         assert thawed == meanwhile
-    noticing.until("back")
+    _until_redis_is(service, "back")
     after, _ = await _answers(caller)
     assert after == meanwhile
     assert not any(film in dict(after[user]) for user, film in news.items())
