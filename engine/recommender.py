@@ -16,7 +16,7 @@ from engine.ranking import rank, source_weights, unit
 from engine.requests import RecommendQuery
 from engine.sources import NEWEST, SOURCES, Anchor, Inputs, Phase
 from engine.tenants import TenantDirectory
-from storage.entities import EntityRow, EntityStore
+from storage.entities import EntityKey, EntityRow, EntityStore
 from storage.redis_cache import RedisCache
 from storage.tenants import Tenant
 from storage.users import UserContext, UserStore, Versions
@@ -47,6 +47,14 @@ def mean_vector(rows: Sequence[EntityRow]) -> NDArray[np.float32] | None:
         return None
     mean = unit(np.sum(vectors, axis=0))
     return mean if mean.any() else None
+
+
+async def read_in_order(
+    entities: EntityStore, tenant: Tenant, keys: Sequence[EntityKey]
+) -> list[EntityRow]:
+    """Entities by name, in the order of the names; unknown ones are passed over."""
+    found = await entities.get(tenant, keys) if keys else {}
+    return [found[key] for key in keys if key in found]
 
 
 def make_inputs(
@@ -169,10 +177,7 @@ class Recommender:
 
     async def _compute(self, tenant: Tenant, query: RecommendQuery) -> Answer:
         user = await self._users.context(tenant, query.user_id)
-        looked_at: list[EntityRow] = []
-        if query.context:
-            found = await self._entities.get(tenant, query.context)
-            looked_at = [found[key] for key in query.context if key in found]
+        looked_at = await read_in_order(self._entities, tenant, query.context)
         phase = phase_of(user, self._cold_start)
         inputs = make_inputs(tenant, user, looked_at, phase)
         weights = source_weights(inputs, tenant.settings.source_weights)

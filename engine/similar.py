@@ -17,6 +17,7 @@ from engine.recommender import (
     make_inputs,
     phase_of,
     rank_off_loop,
+    read_in_order,
 )
 from engine.requests import RecommendQuery
 from engine.sources import Anchor, Inputs
@@ -175,10 +176,7 @@ class SimilarityFinder:
         self, tenant: Tenant, keys: Sequence[EntityKey], query: RecommendQuery
     ) -> RerankedList:
         user = await self._users.context(tenant, query.user_id)
-        looked_at: list[EntityRow] = []
-        if query.context:
-            found = await self._entities.get(tenant, query.context)
-            looked_at = [found[key] for key in query.context if key in found]
+        looked_at = await read_in_order(self._entities, tenant, query.context)
         inputs = make_inputs(tenant, user, looked_at, phase_of(user, self._cold_start))
         unique = list(dict.fromkeys(keys))
         wanted = candidate_query(inputs, query, frozenset())

@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
+from engine.tenants import TENANT_HEADER
 from server.admission import Admission
 from server.call import CURRENT_CALL, Call
 from server.errors import domain_error, reason_of, to_status
@@ -21,7 +22,6 @@ from storage.exceptions import DeadlineExceeded, InvalidArgument
 from storage.tenants import Tenant
 
 REQUEST_ID_KEY = "x-request-id"
-TENANT_KEY = "x-tenant-id"
 HEALTH_SERVICE = "grpc.health.v1.Health"
 TENANT_SERVICES = frozenset(
     f"penchant.v1.{name}"
@@ -148,7 +148,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         try:
             async with scope:
                 if len(tenant_ids) > 1:
-                    raise InvalidArgument.field(TENANT_KEY, "is given twice with different values")
+                    raise InvalidArgument.field(
+                        TENANT_HEADER, "is given twice with different values"
+                    )
                 call.tenant_id = next(iter(tenant_ids), None)
                 if method.is_for_tenant and self._tenants is not None:
                     call.tenant = await self._tenants.resolve(call.tenant_id)
@@ -230,7 +232,7 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
     request_id = None
     tenant_ids = set()
     for key, value in context.invocation_metadata() or ():
-        if key == TENANT_KEY:
+        if key == TENANT_HEADER:
             tenant_ids.add(_text(value))
         elif key == REQUEST_ID_KEY and _SANE_REQUEST_ID.fullmatch(_text(value)):
             request_id = _text(value)

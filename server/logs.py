@@ -55,8 +55,6 @@ def configure_logs(
         )
     )
     logging.basicConfig(handlers=[handler], level=number, force=True)
-    # It would write a line at every tick of every job.
-    logging.getLogger("apscheduler").setLevel(max(number, logging.WARNING))
     # It would write a stack trace at every try to reach a PostgreSQL that is known to be away.
     logging.getLogger("asyncpg.pool").setLevel(max(number, logging.ERROR))
 
