@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from engine.tenants import TenantDirectory
 from storage.config import DatabaseConfig
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
-from storage.exceptions import StaleTenant
 from storage.interactions import InteractionStore
 from storage.placements import PlacementStore
 from storage.retention import RetentionStore
@@ -19,7 +19,6 @@ from storage.users import ProfileMaintenance
 T = TypeVar("T")
 
 _CONNECTIONS = 4
-_ATTEMPTS = 6
 _TENANTS_A_PAGE = 1_000
 
 
@@ -94,6 +93,7 @@ class JobContext:
         self.service = service
         self.settings = settings
         self.tenants = TenantStore(service, maintenance)
+        self._directory = TenantDirectory(self.tenants)
         self.trends = TrendStore(maintenance)
         self.profiles = ProfileMaintenance(maintenance)
         self.interactions = InteractionStore(service)
@@ -115,18 +115,8 @@ class JobContext:
         return tenants
 
     async def with_tenant(self, tenant: Tenant, work: Callable[[Tenant], Awaitable[T]]) -> T:
-        """Does work that may be repeated, again with the tenant's new row when it has changed.
-
-        Raises:
-            NotFound: the tenant is gone.
-            StaleTenant: it changed again and again.
-        """
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return await work(tenant)
-            except StaleTenant:
-                tenant = await self.tenants.get(tenant.tenant_id)
-        return await work(tenant)
+        """Does work that may be repeated, as `TenantDirectory.run` does it."""
+        return await self._directory.run(tenant, work)
 
 
 @asynccontextmanager
