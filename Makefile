@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/penchant/v1/*.proto)
 STUBS := clients/python/src
+GOOGLEAPIS := build/googleapis
 ARGS ?=
 # One test process a core; each starts its own servers.
 JOBS ?= 2
@@ -34,7 +35,7 @@ test: setup ## Everything needed to trust a change
 test-slow: setup ## Faults, long runs and properties with many examples
 	$(BIN)/pytest -m slow $(ARGS)
 
-lint: setup proto-check ## Style, types, import contracts, protos
+lint: setup proto-check $(GOOGLEAPIS)/.ready ## Style, types, import contracts, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy server engine storage jobs sources clients/python/src/penchant benchmarks
@@ -48,8 +49,18 @@ format: setup ## Formats the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proto: setup ## Makes the stubs under clients/python anew
-	$(BIN)/python -m grpc_tools.protoc -Iprotos \
+# google.longrunning and what it imports, as the package of their stubs ships them.
+$(GOOGLEAPIS)/.ready: $(VENV)/.ready
+	@rm -rf $(GOOGLEAPIS) && mkdir -p $(GOOGLEAPIS)/google/api $(GOOGLEAPIS)/google/rpc $(GOOGLEAPIS)/google/longrunning
+	@from=$$($(BIN)/python -c "import google.rpc as r, pathlib; print(pathlib.Path(next(iter(r.__path__))).parent)"); \
+	cp $$from/api/annotations.proto $$from/api/http.proto $$from/api/client.proto $$from/api/launch_stage.proto \
+	  $$from/api/field_behavior.proto $(GOOGLEAPIS)/google/api; \
+	cp $$from/rpc/status.proto $(GOOGLEAPIS)/google/rpc; \
+	cp $$from/longrunning/operations_proto.proto $(GOOGLEAPIS)/google/longrunning/operations.proto
+	@touch $@
+
+proto: setup $(GOOGLEAPIS)/.ready ## Makes the stubs under clients/python anew
+	$(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLEAPIS) \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=$(OUT) --grpc_python_out=$(OUT) --mypy_out=quiet:$(OUT) --mypy_grpc_out=quiet:$(OUT) \

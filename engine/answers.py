@@ -51,6 +51,7 @@ class Answer:
         transaction_id: the snapshot that the answer was checked against.
         phase, interaction_count, candidate_counts, cached: for explain.
         degraded: what could not take part.
+        model_versions: name@version of the trained models that took part.
     """
 
     items: tuple[Item, ...]
@@ -62,6 +63,7 @@ class Answer:
     candidate_counts: dict[str, int] = field(default_factory=dict)
     cached: bool = False
     degraded: tuple[str, ...] = ()
+    model_versions: tuple[str, ...] = ()
 
 
 def _pack_items(items: Sequence[Item], *, attributes: bool) -> list[Any]:
@@ -107,6 +109,7 @@ def pack_answer(answer: Answer) -> bytes:
             answer.phase,
             answer.interaction_count,
             answer.candidate_counts,
+            answer.model_versions,
         ]
     )
     return packed
@@ -115,7 +118,7 @@ def pack_answer(answer: Answer) -> bytes:
 def unpack_answer(packed: bytes) -> Answer | None:
     """The answer of `pack_answer`; None when the bytes are none (another release's, damaged)."""
     try:
-        items, rest, recommendation_id, phase, count, counts = msgpack.unpackb(packed)
+        items, rest, recommendation_id, phase, count, counts, models = msgpack.unpackb(packed)
         return Answer(
             items=_unpack_items(items),
             rest=rest,
@@ -124,6 +127,7 @@ def unpack_answer(packed: bytes) -> Answer | None:
             interaction_count=count,
             candidate_counts=counts,
             cached=True,
+            model_versions=tuple(models),
         )
     except (ValueError, TypeError, msgpack.UnpackException):
         return None

@@ -8,17 +8,34 @@ from numpy.typing import NDArray
 from engine.answers import Item, Reason, SourceScore
 from engine.blend import blend
 from engine.diversity import mmr
-from engine.sources import BY_NAME, ITEM_TO_ITEM, Anchor, Inputs
+from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Anchor, Inputs
 from storage.vector_store import Candidate
 
 MAX_BECAUSE = 3
 _MMR_DEPTH = 5  # pages that diversity looks ahead
+_FILL_UP = 1e-3  # of the usual weights: below the last of a model's candidates
 
 
 def source_weights(inputs: Inputs, overrides: Mapping[str, float]) -> dict[str, float]:
-    """The weight of each source for a user's phase, with the tenant's own where it has any."""
+    """The weight of each source for a user's phase, with the tenant's own where it has any.
+
+    A model that has anything to say leads alone, as it was judged, unless the tenant has it
+    otherwise.
+    """
+    leads = inputs.offers and overrides.get(MODEL.name, 1.0) > 0
     return {
-        name: overrides.get(name, source.weights[inputs.phase]) for name, source in BY_NAME.items()
+        name: overrides.get(
+            name, 0.0 if leads and source is not MODEL else source.weights[inputs.phase]
+        )
+        for name, source in BY_NAME.items()
+    }
+
+
+def fill_up_weights(weights: Mapping[str, float], inputs: Inputs) -> dict[str, float]:
+    """Weights that put what the other sources offer behind what a model offers."""
+    return {
+        name: weights[name] or source.weights[inputs.phase] * _FILL_UP
+        for name, source in BY_NAME.items()
     }
 
 
@@ -94,6 +111,7 @@ class _Causes:
     ) -> None:
         self._candidates = candidates
         self._names = {a.entity_no: (a.entity_type, a.entity_id) for a in inputs.anchors}
+        self._of_model = inputs.because
         self._best: dict[str, list[tuple[tuple[str, str], ...]]] = {}
         vectors: NDArray[np.float32] | None = None
         for name in names:
@@ -109,6 +127,8 @@ class _Causes:
                 self._best[name] = _nearest(vectors, anchors)
 
     def of(self, place: int, source: str) -> tuple[tuple[str, str], ...]:
+        if source == MODEL.name:
+            return self._of_model.get(self._candidates[place].entity_no, ())
         if source in self._best:
             return self._best[source][place]
         if source != ITEM_TO_ITEM.name:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.answers import Answer, Item, pack_answer, pack_rest, unpack_answer
-from engine.ranking import rank, source_weights, unit
+from engine.offers import ModelOffers, offers_of
+from engine.ranking import fill_up_weights, rank, source_weights, unit
 from engine.requests import RecommendQuery
-from engine.sources import NEWEST, SOURCES, Anchor, Inputs, Phase
+from engine.shelf import LoadedModel, ModelShelf
+from engine.sources import MODEL, NEWEST, SOURCES, Anchor, Inputs, Phase
 from engine.tenants import TenantDirectory
 from storage.entities import EntityKey, EntityRow, EntityStore
 from storage.redis_cache import RedisCache
@@ -30,7 +32,11 @@ MAX_LIST = 500
 _CONTEXT_WEIGHT = 3.0  # a context entity against one interaction of weight 1
 _HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
 _NEIGHBOURS_OF = 64  # anchors; older ones have faded to a seventh, and cost as much
-_LAYOUT = 2  # of cached answers; part of the key
+_LAYOUT = 3  # of cached answers; part of the key
+_HISTORY = 200  # interactions that the sources look at
+_HISTORY_OF_MODEL = 1000  # a model takes in more, at little cost
+_OFFERED = 4  # times the page, by a model: hidden and seen ones drop out in PostgreSQL
+_OFFERED_FILTERED = 2000  # where a filter or a type may drop most of them
 
 
 def phase_of(context: UserContext, cold_start_interactions: int) -> Phase:
@@ -60,7 +66,7 @@ async def read_in_order(
 def make_inputs(
     tenant: Tenant, user: UserContext, looked_at: Sequence[EntityRow], phase: Phase
 ) -> Inputs:
-    """What the sources start from: profile, context and anchors."""
+    """What the sources but a model start from: profile, context and anchors."""
     anchors = [
         Anchor(
             row.entity_no, row.entity_type, row.entity_id, _CONTEXT_WEIGHT,
@@ -86,6 +92,7 @@ class Recommender:
     """Answers Recommend for one tenant a call.
 
     Args:
+        shelf: the trained models.
         cache: None works without one.
         cold_start_interactions: below that many interactions a user is cold.
         cache_ttl_secs: how long an answer may be taken from the cache while nothing it depends on
@@ -99,6 +106,7 @@ class Recommender:
         entities: EntityStore,
         users: UserStore,
         vectors: VectorStore,
+        shelf: ModelShelf,
         cache: RedisCache | None,
         cold_start_interactions: int = 5,
         cache_ttl_secs: float = 60.0,
@@ -107,6 +115,7 @@ class Recommender:
         self._entities = entities
         self._users = users
         self._vectors = vectors
+        self._shelf = shelf
         self._cache = cache
         self._cold_start = cold_start_interactions
         self._cache_ttl = cache_ttl_secs
@@ -128,16 +137,26 @@ class Recommender:
 
     async def _recommend(self, tenant: Tenant, query: RecommendQuery) -> Answer:
         versions = await self._users.versions(tenant, query.user_id)
-        key = self._key(tenant, versions, query)
+        model = await self._model(tenant, versions, query)
+        key = self._key(tenant, versions, model, query)
         answer = None
         if self._cache is not None and (packed := await self._cache.get(key)) is not None:
             answer = unpack_answer(packed)
         if answer is None:
-            answer = await self._once(key, lambda: self._compute(tenant, query))
+            answer = await self._once(key, lambda: self._compute(tenant, model, query))
         return replace(answer, transaction_id=versions.transaction_id)
 
+    async def _model(
+        self, tenant: Tenant, versions: Versions, query: RecommendQuery
+    ) -> LoadedModel | None:
+        if query.model_version is not None:
+            return await self._shelf.named(tenant, *query.model_version)
+        return await self._shelf.serving(tenant, versions.model_revision)
+
     @staticmethod
-    def _key(tenant: Tenant, versions: Versions, query: RecommendQuery) -> str:
+    def _key(
+        tenant: Tenant, versions: Versions, model: LoadedModel | None, query: RecommendQuery
+    ) -> str:
         depends_on = (
             _LAYOUT,
             tenant.tenant_no,
@@ -146,6 +165,8 @@ class Recommender:
             tenant.version,
             versions.catalogue_revision,
             versions.revision,
+            # What really answers, which may be older than the newest promotion for a moment.
+            (model.revision, model.label) if model else None,
             query.page_size,
         )
         digest = blake2b(msgpack.packb(depends_on), digest_size=20)
@@ -175,17 +196,28 @@ class Recommender:
             # Every caller may have gone away: an error that nobody waits for is no warning.
             task.exception()
 
-    async def _compute(self, tenant: Tenant, query: RecommendQuery) -> Answer:
-        user = await self._users.context(tenant, query.user_id)
+    async def _compute(
+        self, tenant: Tenant, model: LoadedModel | None, query: RecommendQuery
+    ) -> Answer:
+        length = _HISTORY_OF_MODEL if model else _HISTORY
+        user = await self._users.context(tenant, query.user_id, interactions=length)
         looked_at = await read_in_order(self._entities, tenant, query.context)
         phase = phase_of(user, self._cold_start)
         inputs = make_inputs(tenant, user, looked_at, phase)
+        offers = await _offers(model, inputs, user, query) if model else None
+        if offers is not None:
+            inputs = replace(inputs, offers=True, because=offers.because)
         weights = source_weights(inputs, tenant.settings.source_weights)
         asked = frozenset(
             s.name for s in SOURCES if s is not NEWEST and s.asks(inputs) and weights[s.name] > 0
         )
-        wanted = candidate_query(inputs, query, asked)
+        wanted = candidate_query(inputs, query, asked, offers)
         candidates = await self._vectors.candidates(tenant, wanted) if asked else []
+        if offers is not None and len(candidates) < query.page_size:
+            weights = fill_up_weights(weights, inputs)
+            more = frozenset(s.name for s in SOURCES if s is not NEWEST and s.asks(inputs))
+            if more - asked:
+                candidates = await self._vectors.candidates(tenant, replace(wanted, sources=more))
         if len(candidates) < query.page_size:
             candidates = await self._fill_up(tenant, wanted, candidates)
         if not candidates and wanted.seen_by is not None:
@@ -203,6 +235,7 @@ class Recommender:
             phase=phase,
             interaction_count=user.interaction_count,
             candidate_counts=counts,
+            model_versions=(offers.label,) if offers is not None and counts.get(MODEL.name) else (),
         )
 
     async def _fill_up(
@@ -214,8 +247,24 @@ class Recommender:
         return candidates + [c for c in more if c.entity_no not in known]
 
 
+async def _offers(
+    model: LoadedModel, inputs: Inputs, user: UserContext, query: RecommendQuery
+) -> ModelOffers | None:
+    narrowed = query.filter is not None or query.entity_type or query.exclude
+    return await offers_of(
+        model.label,
+        model.model,
+        [anchor for anchor in inputs.anchors if anchor.context],
+        user.history,
+        limit=_OFFERED_FILTERED if narrowed else min(1000, max(100, _OFFERED * query.page_size)),
+    )
+
+
 def candidate_query(
-    inputs: Inputs, query: RecommendQuery, sources: frozenset[str]
+    inputs: Inputs,
+    query: RecommendQuery,
+    sources: frozenset[str],
+    offers: ModelOffers | None = None,
 ) -> CandidateQuery:
     """What storage is asked for; context entities never recommend themselves."""
     looked_at = tuple((a.entity_type, a.entity_id) for a in inputs.anchors if a.context)
@@ -232,6 +281,7 @@ def candidate_query(
         history=[(a.entity_no, a.weight) for a in inputs.anchors[:_NEIGHBOURS_OF]],
         segment=inputs.segment,
         boosts=[(b.filter.path, b.filter.variables) for b in query.boosts],
+        model=(offers.numbers, offers.scores) if offers else ((), ()),
     )
 
 

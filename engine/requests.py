@@ -32,6 +32,7 @@ class RecommendQuery:
     Attributes:
         user_id: stored user id ("session:" and the id for a session), "" for nobody.
         page_size: 1 to 1,000.
+        model_version: (model name, version or "latest") to answer with; None: what serves.
         request_hash: 8 bytes that stand for the whole request without its page token.
     """
 
@@ -47,6 +48,7 @@ class RecommendQuery:
     diversity: float = 0.0
     min_score: float | None = None
     explain: bool = False
+    model_version: tuple[str, str] | None = None
     request_hash: bytes = b""
 
 

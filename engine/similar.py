@@ -98,18 +98,27 @@ class SimilarityFinder:
     async def similar_users(self, tenant: Tenant, user_id: str, limit: int) -> list[ScoredUserRow]:
         """Users whose preference vectors point the same way, best first.
 
+        For a user without one (no entity they met has a feature vector) those of the same learned
+        segment, by the factors that a `clusters` model gave them.
+
         Raises:
             NotFound: USER_NOT_FOUND.
-            FailedPrecondition: the user has no preference vector.
+            FailedPrecondition: the user has neither a preference vector nor a segment.
         """
         found = await self._tenants.run(tenant, lambda t: self._users.preference(t, user_id))
         if found is None:
             raise NotFound(f"There is no user {user_id!r}.", reason="USER_NOT_FOUND")
         accumulator, _ = found
         if accumulator is None or not np.any(accumulator):
+            alike = await self._tenants.run(
+                tenant, lambda t: self._users.same_segment(t, user_id, limit)
+            )
+            if alike:
+                return alike
             raise FailedPrecondition(
                 f"The user {user_id!r} has no preference vector: "
-                "no entity they met has a feature vector."
+                "no entity they met has a feature vector. Train a clusters model to compare users "
+                "by what they have in common."
             )
         vector = unit(accumulator)
         return await self._tenants.run(

@@ -4,13 +4,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from engine.tenants import TenantDirectory
+from storage.artefacts import ArtefactStore
 from storage.config import DatabaseConfig
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
+from storage.installation import artefacts_of
 from storage.interactions import InteractionStore
+from storage.models import ModelStore
 from storage.placements import PlacementStore
+from storage.predictions import PredictionCache
 from storage.retention import RetentionStore
 from storage.tenants import Tenant, TenantStore
 from storage.trends import TrendStore
@@ -28,6 +33,10 @@ class JobSettings(Protocol):
     @property
     def database(self) -> DatabaseConfig:
         """Where PostgreSQL is."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Below it, in models, lie the artefacts."""
 
     @property
     def trending_interval_secs(self) -> float:
@@ -48,6 +57,22 @@ class JobSettings(Protocol):
     @property
     def retention_interval_secs(self) -> float:
         """Between rounds of housekeeping."""
+
+    @property
+    def operation_poll_secs(self) -> float:
+        """Between looks for long work."""
+
+    @property
+    def training_concurrency(self) -> int:
+        """Operations that one process runs at a time."""
+
+    @property
+    def training_threads(self) -> int:
+        """Threads of a trainer; 0: one a processor."""
+
+    @property
+    def training_memory_mb(self) -> int:
+        """Memory of a trainer in MiB; 0: not bounded."""
 
     @property
     def own_placement_threshold(self) -> int:
@@ -79,6 +104,7 @@ class JobContext:
         maintenance: connections that see all tenants.
         service: connections that see one tenant at a time.
         settings: intervals and limits.
+        artefacts: of the trained models.
     """
 
     def __init__(
@@ -87,6 +113,7 @@ class JobContext:
         maintenance: Database,
         service: Database,
         settings: JobSettings,
+        artefacts: ArtefactStore,
     ) -> None:
         self.owner = owner
         self.maintenance = maintenance
@@ -99,6 +126,9 @@ class JobContext:
         self.interactions = InteractionStore(service)
         self.placements = PlacementStore(owner, maintenance)
         self.retention = RetentionStore(owner, maintenance)
+        self.models = ModelStore(service, maintenance)
+        self.artefacts = artefacts
+        self.predictions = PredictionCache(service, maintenance)
         self._paces: dict[str, Pace] = {}
 
     def pace(self, job: str) -> Pace:
@@ -135,4 +165,5 @@ async def job_context(settings: JobSettings) -> AsyncIterator[JobContext]:
             await stack.enter_async_context(Database(config, role=role))
             for role in (None, MAINTENANCE_ROLE, SERVICE_ROLE)
         ]
-        yield JobContext(owner, maintenance, service, settings)
+        artefacts = await artefacts_of(settings.data_dir, service)
+        yield JobContext(owner, maintenance, service, settings, artefacts)

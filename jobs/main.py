@@ -1,17 +1,21 @@
-"""The jobs process: of all that run, one leads and does the work; the others wait for its end."""
+"""The jobs process: of all that run, one leads and does the periodic work; all run operations."""
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from jobs.context import JobContext, JobSettings, job_context
+from jobs.operations import run_operations
 from jobs.registry import JOBS, Job
+from jobs.trainer_processes import TrainerCommand
 from storage.exceptions import PenchantError
 from storage.leadership import leadership
 
@@ -21,26 +25,39 @@ _PAUSE_SECS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-async def run(settings: JobSettings, stop: asyncio.Event | None = None) -> None:
-    """Runs the jobs until told to stop; loss of PostgreSQL only interrupts it.
+async def run(
+    settings: JobSettings,
+    stop: asyncio.Event | None = None,
+    trainer: TrainerCommand | None = None,
+) -> None:
+    """Runs the jobs and operations until told to stop; loss of PostgreSQL only interrupts it.
 
     Args:
         settings: where PostgreSQL is, and the intervals.
         stop: ends the run when set; SIGTERM and SIGINT when None.
+        trainer: how operations are run; None: they are left to other processes.
     """
     # It tells of every run, and of those left out because the one before still goes on.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     ended = stop if stop is not None else _stop_on_signals()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_keep_up(partial(_lead, settings), ended))
+        if trainer is not None:
+            group.create_task(_keep_up(partial(run_operations, settings, trainer), ended))
+
+
+async def _keep_up(work: Callable[[], Coroutine[Any, Any, None]], ended: asyncio.Event) -> None:
+    """Does endless work until the event; again after a pause when PostgreSQL interrupts it."""
     while not ended.is_set():
-        work = asyncio.create_task(_lead(settings))
+        task = asyncio.create_task(work())
         waiting = asyncio.create_task(ended.wait())
         try:
-            await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (work, waiting):
-                task.cancel()
+            for each in (task, waiting):
+                each.cancel()
         try:
-            await work
+            await task
         except asyncio.CancelledError:
             if not ended.is_set():
                 raise

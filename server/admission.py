@@ -1,7 +1,7 @@
 """Which calls a worker takes: as many as it may, and none that come while it drains."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from storage.exceptions import ResourceExhausted, Unavailable
@@ -62,6 +62,17 @@ class Admission:
             StopAsyncIteration: the caller has sent all.
             Unavailable: the worker drains (SHUTTING_DOWN).
         """
+        return await self._unless_draining(lambda: anext(messages))
+
+    async def pause(self, seconds: float) -> None:
+        """Waits in a call that looks for news now and then; it ends when draining begins.
+
+        Raises:
+            Unavailable: the worker drains (SHUTTING_DOWN).
+        """
+        await self._unless_draining(lambda: asyncio.sleep(seconds))
+
+    async def _unless_draining(self, wait: Callable[[], Awaitable[T]]) -> T:
         if self.draining:
             raise _shutting_down()
         scope = asyncio.timeout(None)
@@ -69,7 +80,7 @@ class Admission:
             async with scope:
                 self._waiting.add(scope)
                 try:
-                    return await anext(messages)
+                    return await wait()
                 finally:
                     self._waiting.discard(scope)
         except TimeoutError:

@@ -4,6 +4,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from server.admission import Admission
 from storage.exceptions import InvalidArgument
 from storage.tenants import Tenant
 
@@ -16,6 +17,7 @@ class Call:
         request_id: the caller's, or made here; in the log and in the trailing metadata.
         method: as on the wire, `/package.Service/Method`.
         peer: the caller's address as grpc writes it.
+        admission: tells whether the worker drains; calls that wait for long end then.
         deadline: monotonic time at which the call ends; None: never.
         tenant_id: text of the metadata key x-tenant-id; None when absent.
         tenant: whom it is for, in services that act for one tenant.
@@ -24,6 +26,7 @@ class Call:
     request_id: str
     method: str
     peer: str
+    admission: Admission
     deadline: float | None = None
     tenant_id: str | None = None
     tenant: Tenant | None = None

@@ -7,15 +7,27 @@ from dataclasses import dataclass
 
 from engine.administration import Administration
 from engine.catalogue import Catalogue
+from engine.demand import DemandForecaster
+from engine.embeddings import Embeddings
 from engine.ingest import InteractionLog
 from engine.recommender import Recommender
+from engine.registry import ModelRegistry
+from engine.registry_transfer import ModelTransfers
+from engine.shelf import ModelShelf
 from engine.similar import SimilarityFinder
 from engine.tenants import TenantDirectory
+from engine.trainings import Trainings
 from server.settings import Settings
+from storage.artefacts import ArtefactStore
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
+from storage.demand import DemandStore
+from storage.embeddings import EmbeddingStore
 from storage.entities import EntityStore
+from storage.installation import artefacts_of
 from storage.interactions import InteractionStore
 from storage.migrations import MigrationRunner
+from storage.models import ModelStore
+from storage.operations import OperationStore
 from storage.redis_cache import RedisCache
 from storage.tenants import TenantStore
 from storage.users import UserStore
@@ -31,6 +43,7 @@ class Deps:
     database: Database
     maintenance: Database
     cache: RedisCache | None
+    artefacts: ArtefactStore
     tenants: TenantDirectory
     catalogue: Catalogue
     log: InteractionLog
@@ -38,19 +51,31 @@ class Deps:
     finder: SimilarityFinder
     administration: Administration
     migrations: MigrationRunner
+    registry: ModelRegistry
+    trainings: Trainings
+    transfers: ModelTransfers
+    embeddings: Embeddings
+    demand: DemandForecaster
 
 
 def build_deps(
-    settings: Settings, database: Database, maintenance: Database, cache: RedisCache | None
+    settings: Settings,
+    database: Database,
+    maintenance: Database,
+    cache: RedisCache | None,
+    artefacts: ArtefactStore,
 ) -> Deps:
     """Puts the parts together over open connections."""
     store = TenantStore(database, maintenance)
     tenants = TenantDirectory(store)
     entities, users, vectors = EntityStore(database), UserStore(database), VectorStore(database)
+    models = ModelStore(database, maintenance)
+    trainings = Trainings(tenants, models, OperationStore(database, maintenance))
     return Deps(
         database=database,
         maintenance=maintenance,
         cache=cache,
+        artefacts=artefacts,
         tenants=tenants,
         catalogue=Catalogue(tenants, entities),
         log=InteractionLog(tenants, InteractionStore(database)),
@@ -59,6 +84,7 @@ def build_deps(
             entities=entities,
             users=users,
             vectors=vectors,
+            shelf=ModelShelf(models, artefacts),
             cache=cache,
             cold_start_interactions=settings.cold_start_interactions,
             cache_ttl_secs=settings.result_cache_ttl_secs,
@@ -72,6 +98,11 @@ def build_deps(
         ),
         administration=Administration(tenants, store, users),
         migrations=MigrationRunner(settings.database, settings.migrations),
+        registry=ModelRegistry(tenants, models, artefacts, trainings),
+        trainings=trainings,
+        transfers=ModelTransfers(tenants, models, artefacts),
+        embeddings=Embeddings(tenants, EmbeddingStore(database)),
+        demand=DemandForecaster(tenants, DemandStore(database)),
     )
 
 
@@ -91,4 +122,5 @@ async def connect(settings: Settings) -> AsyncIterator[Deps]:
         cache = RedisCache(settings.cache) if settings.cache.url is not None else None
         if cache is not None:
             stack.push_async_callback(cache.close)
-        yield build_deps(settings, database, maintenance, cache)
+        artefacts = await artefacts_of(settings.data_dir, database)
+        yield build_deps(settings, database, maintenance, cache, artefacts)

@@ -14,8 +14,14 @@ from server.metrics import Metrics
 RECOMMENDATION_SERVICE = "penchant.v1.RecommendationService"
 ANSWERING = ("", RECOMMENDATION_SERVICE)
 """Serve as long as any answer can be given, even a degraded one."""
-STORING = tuple(
-    f"penchant.v1.{name}" for name in ("InteractionService", "EntityService", "AdminService")
+STORING = (
+    "penchant.v1.InteractionService",
+    "penchant.v1.EntityService",
+    "penchant.v1.AdminService",
+    "penchant.v1.ModelService",
+    "penchant.v1.EmbeddingService",
+    "penchant.v1.DemandService",
+    "google.longrunning.Operations",
 )
 """Serve while PostgreSQL does."""
 

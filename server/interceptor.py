@@ -24,8 +24,15 @@ from storage.tenants import Tenant
 REQUEST_ID_KEY = "x-request-id"
 HEALTH_SERVICE = "grpc.health.v1.Health"
 TENANT_SERVICES = frozenset(
-    f"penchant.v1.{name}"
-    for name in ("RecommendationService", "InteractionService", "EntityService")
+    {
+        "penchant.v1.RecommendationService",
+        "penchant.v1.InteractionService",
+        "penchant.v1.EntityService",
+        "penchant.v1.ModelService",
+        "penchant.v1.EmbeddingService",
+        "penchant.v1.DemandService",
+        "google.longrunning.Operations",
+    }
 )
 """Services whose every call acts for one tenant."""
 
@@ -96,7 +103,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     async def _serve(self, method: "_Method", context: Context, work: Work) -> Any:
         begin = time.perf_counter()
         request_id, tenant_ids = _metadata_of(context)
-        call = Call(request_id, method.name, context.peer())
+        call = Call(request_id, method.name, context.peer(), self.admission)
         CURRENT_CALL.set(call)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         outcome = _Outcome()

@@ -7,8 +7,9 @@ import sys
 import uvloop
 
 from jobs.main import run
+from jobs.trainer_processes import TrainerCommand
 from server.logs import configure_logs
-from server.transfer import read_settings
+from server.transfer import read_settings, write_settings
 
 
 def main() -> None:
@@ -16,7 +17,12 @@ def main() -> None:
     settings = read_settings(sys.stdin.read())
     configure_logs(settings.log_format, settings.log_level, jobs=os.getpid())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings))
+        trainer = TrainerCommand(
+            (sys.executable, "-m", "server.trainer_process"),
+            write_settings(settings),
+            settings.training_threads,
+        )
+        runner.run(run(settings, trainer=trainer))
 
 
 if __name__ == "__main__":

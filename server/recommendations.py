@@ -27,7 +27,7 @@ from storage.exceptions import FieldViolation, InvalidArgument, Unimplemented
 from storage.tenants import Tenant
 
 _MAX_LISTED = 1000
-_LATER = ("scenario", "algorithm", "model_version", "rotation")
+_LATER = ("scenario", "algorithm", "rotation")
 """Fields of RecommendRequest that a later version fills."""
 
 
@@ -62,8 +62,16 @@ def parse_recommend(request: pb.RecommendRequest, tenant: Tenant) -> RecommendQu
         if request.HasField("min_score")
         else None,
         explain=request.explain,
+        model_version=_model_version(request.model_version) if request.model_version else None,
         request_hash=_hash(request, tenant),
     )
+
+
+def _model_version(text: str) -> tuple[str, str]:
+    name, _, version = text.partition("@")
+    if not (name and version):
+        raise InvalidArgument.field("model_version", "must be name@version, such as main@latest")
+    return name, version
 
 
 def _hash(request: pb.RecommendRequest, tenant: Tenant) -> bytes:
@@ -135,7 +143,9 @@ def render_items(
 def render_answer(answer: Answer, request: pb.RecommendRequest) -> pb.RecommendResponse:
     """A Recommend response without its tokens."""
     response = pb.RecommendResponse(
-        recommendation_id=answer.recommendation_id, degraded=answer.degraded
+        recommendation_id=answer.recommendation_id,
+        degraded=answer.degraded,
+        model_versions=answer.model_versions,
     )
     render_items(answer.items, response.items, mask_of(request))
     if request.explain:

@@ -79,6 +79,18 @@ class Settings(BaseSettings):
     retention_interval_secs: Seconds = Field(
         3600, description="between purges of what has outlived its window"
     )
+    operation_poll_secs: Seconds = Field(
+        0.5, description="between looks for trainings and evaluations to be run"
+    )
+    training_concurrency: int = Field(
+        1, ge=1, le=64, description="trainings and evaluations that run at a time"
+    )
+    training_threads: int = Field(
+        0, ge=0, le=1024, description="threads of a training; 0: one a processor"
+    )
+    training_memory_mb: int = Field(
+        0, ge=0, description="memory in MiB that one training may use; 0: not bounded"
+    )
     own_placement_threshold: int = Field(
         10_000, ge=1, description="entities from which a tenant gets a partition of its own"
     )

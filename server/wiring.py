@@ -5,12 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped]
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from penchant.v1 import (
     admin_pb2_grpc,
+    demand_pb2_grpc,
+    embedding_pb2_grpc,
     entity_pb2_grpc,
     interaction_pb2_grpc,
+    model_pb2_grpc,
     recommendation_pb2_grpc,
 )
 
@@ -20,8 +24,12 @@ from server.interceptor import EdgeInterceptor
 from server.metrics import Metrics
 from server.reflection import add_reflection
 from server.servicers.admin import AdminServicer
+from server.servicers.demand import DemandServicer
+from server.servicers.embedding import EmbeddingServicer
 from server.servicers.entity import EntityServicer
 from server.servicers.interaction import InteractionServicer
+from server.servicers.model import ModelServicer
+from server.servicers.operations import OperationsServicer
 from server.servicers.recommendation import RecommendationServicer
 from server.settings import Settings
 
@@ -45,6 +53,26 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
         "penchant.v1.AdminService",
         admin_pb2_grpc.add_AdminServiceServicer_to_server,
         lambda deps: AdminServicer(deps.administration, deps.migrations, deps.database, deps.cache),
+    ),
+    (
+        "penchant.v1.ModelService",
+        model_pb2_grpc.add_ModelServiceServicer_to_server,
+        lambda deps: ModelServicer(deps.registry, deps.trainings, deps.transfers),
+    ),
+    (
+        "penchant.v1.EmbeddingService",
+        embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server,
+        lambda deps: EmbeddingServicer(deps.embeddings),
+    ),
+    (
+        "penchant.v1.DemandService",
+        demand_pb2_grpc.add_DemandServiceServicer_to_server,
+        lambda deps: DemandServicer(deps.demand),
+    ),
+    (
+        "google.longrunning.Operations",
+        operations_pb2_grpc.add_OperationsServicer_to_server,
+        lambda deps: OperationsServicer(deps.trainings, deps.registry),
     ),
 )
 """Every service: its name, how it is added, and its servicer. A new one is one more line."""

@@ -54,6 +54,11 @@ class RetentionStore:
         async with self._owner.connection(None) as connection:
             await connection.execute(_SQL["analyze"])
 
+    async def analyze_models(self) -> None:
+        """Like `analyze`, for the models' tables."""
+        async with self._owner.connection(None) as connection:
+            await connection.execute(_SQL["analyze_models"])
+
     async def purge_keys(self, before: datetime) -> int:
         """Forgets the idempotency keys older than an instant; returns how many."""
         purged = 0

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from storage.database import Database
 from storage.queries import load
 from storage.tenants import Tenant
+from storage.vector_codecs import halfvec_array
 
 _SQL = load("users")
+_ENTITIES = load("entities")
+_SEGMENTS_A_STATEMENT = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,13 @@ class Versions:
     Attributes:
         catalogue_revision: changes with every change of the tenant's catalogue.
         revision: of the user's profile; 0 for a user never seen.
+        model_revision: of the tenant's newest promotion of a model; 0 when there was none.
         transaction_id: every transaction with a smaller number is part of the snapshot.
     """
 
     catalogue_revision: int
     revision: int
+    model_revision: int
     transaction_id: int
 
 
@@ -73,10 +78,20 @@ class ScoredUserRow:
     interaction_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class UserSegment:
+    """A user's learned segment, and the factors it was learned from: float32 (d,)."""
+
+    user_id: str
+    segment: str
+    factors: NDArray[np.float32]
+
+
 def _versions(row: Any) -> Versions:
     return Versions(
         catalogue_revision=row["catalogue_revision"] or 0,
         revision=row["revision"] or 0,
+        model_revision=row["model_revision"] or 0,
         transaction_id=row["transaction_id"],
     )
 
@@ -170,6 +185,31 @@ class UserStore:
                 limit,
             )
         return [ScoredUserRow(r["user_id"], r["score"], r["interaction_count"]) for r in rows]
+
+    async def same_segment(self, tenant: Tenant, user_id: str, limit: int) -> list[ScoredUserRow]:
+        """Users of the same learned segment, nearest first; none where the user has no segment."""
+        async with self._database.connection(tenant.tenant_id) as connection:
+            rows = await connection.fetch(
+                _SQL["same_segment_users"], tenant.tenant_id, tenant.version, user_id, limit
+            )
+        return [ScoredUserRow(r["user_id"], r["score"], r["interaction_count"]) for r in rows]
+
+    async def replace_segments(self, tenant: Tenant, segments: Sequence[UserSegment]) -> None:
+        """Swaps the learned segments of a tenant's users for new ones, in one transaction."""
+        async with self._database.transaction(tenant.tenant_id) as connection:
+            await connection.execute(
+                _ENTITIES["guard_write"], tenant.tenant_id, tenant.tenant_no, tenant.version
+            )
+            await connection.execute(_SQL["clear_segments"], tenant.tenant_id)
+            for start in range(0, len(segments), _SEGMENTS_A_STATEMENT):
+                some = segments[start : start + _SEGMENTS_A_STATEMENT]
+                await connection.execute(
+                    _SQL["insert_segments"],
+                    tenant.tenant_id,
+                    [s.user_id for s in some],
+                    [s.segment for s in some],
+                    halfvec_array([s.factors for s in some]),
+                )
 
     async def bump(self, tenant: Tenant, like_pattern: str) -> int:
         """Makes cached answers of users by a LIKE pattern unusable; returns of how many users."""

@@ -29,6 +29,7 @@ class CandidateQuery:
         profile, context: float32 unit vectors of the tenant's dimension, or None.
         history: (entity_no, weight) for item-to-item.
         boosts: compiled filters (path, variables); the answer says which match.
+        model: numbers and scores that a trained model offers.
     """
 
     sources: frozenset[str]
@@ -43,6 +44,7 @@ class CandidateQuery:
     history: Sequence[tuple[int, float]] = ()
     segment: str = ""
     boosts: Sequence[tuple[str, str]] = ()
+    model: tuple[Sequence[int], Sequence[float]] = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class VectorStore:
                 query.segment,
                 [path for path, _ in query.boosts],
                 [variables for _, variables in query.boosts],
+                query.model[0],
+                query.model[1],
             )
         return [_candidate(row) for row in rows]
 

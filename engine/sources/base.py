@@ -37,6 +37,8 @@ class Inputs:
         profile, context: float32 unit vectors, or None.
         anchors: context entities first, then the history, newest first.
         segment: the user's segment, or "".
+        offers: whether a trained model has anything to say.
+        because: of entities that the model offers the names of those that led to them.
     """
 
     phase: Phase
@@ -44,6 +46,8 @@ class Inputs:
     context: NDArray[np.float32] | None
     anchors: tuple[Anchor, ...]
     segment: str = ""
+    offers: bool = False
+    because: Mapping[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

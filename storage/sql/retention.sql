@@ -21,3 +21,7 @@ SELECT penchant_erase_rows($1::text::regclass, $2, $3);
 -- name: analyze
 -- Statistics of what grows fast (owner).
 ANALYZE entities, interactions, interaction_keys, user_profiles;
+
+-- name: analyze_models
+-- Statistics of the models' tables (owner).
+ANALYZE models, ml_models, model_promotions, training_metrics, embeddings, prediction_cache;

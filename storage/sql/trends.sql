@@ -36,7 +36,7 @@ SELECT count(*) FROM kept;
 
 -- name: refresh_popular
 -- Counts users an entity over the latest $4 positive interactions, for the whole tenant and by segment
--- ($2 names the attribute of user entities, or NULL), $3 entities kept a segment and type. (maintenance)
+-- ($2 names the attribute of user entities; NULL: the learned segments), $3 entities kept a segment and type. (maintenance)
 WITH liked AS MATERIALIZED (
     SELECT DISTINCT s.user_id, s.entity_type, s.entity_id
     FROM (
@@ -48,6 +48,8 @@ WITH liked AS MATERIALIZED (
     FROM tenants t
     JOIN entities u ON u.placement = t.placement AND u.tenant_id = t.tenant_id AND u.entity_type = 'user'
     WHERE t.tenant_id = $1 AND $2::text IS NOT NULL AND u.attributes ->> $2 <> ''
+    UNION ALL
+    SELECT s.user_id, s.segment FROM user_segments s WHERE s.tenant_id = $1 AND $2::text IS NULL
 ), counted AS (
     SELECT '' AS segment, l.entity_type, l.entity_id, count(*) AS score FROM liked l GROUP BY 1, 2, 3
     UNION ALL

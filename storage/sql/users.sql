@@ -3,7 +3,8 @@
 SELECT
     (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision,
     (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS transaction_id,
-    (SELECT p.revision FROM user_profiles p WHERE p.tenant_id = $1 AND p.user_id = $3) AS revision
+    (SELECT p.revision FROM user_profiles p WHERE p.tenant_id = $1 AND p.user_id = $3) AS revision,
+    (SELECT m.revision FROM model_promotions m WHERE m.tenant_id = $1 ORDER BY m.revision DESC LIMIT 1) AS model_revision
 WHERE (SELECT penchant_guard_read($1, $2));
 
 -- name: user_context
@@ -12,11 +13,15 @@ WHERE (SELECT penchant_guard_read($1, $2));
 SELECT
     (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision,
     (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS transaction_id,
+    (SELECT m.revision FROM model_promotions m WHERE m.tenant_id = $1 ORDER BY m.revision DESC LIMIT 1) AS model_revision,
     p.revision, p.interaction_count, p.accumulator, p.last_interaction_at,
     h.entity_nos, h.entity_types, h.entity_ids, h.weights, h.happened_at, h.vectors,
-    (SELECT u.attributes ->> $5 FROM entities u
-     WHERE $5::text IS NOT NULL AND u.placement = $3 AND u.tenant_id = $1 AND u.entity_type = 'user'
-         AND u.entity_id = $4) AS segment
+    coalesce(
+        (SELECT u.attributes ->> $5 FROM entities u
+         WHERE $5::text IS NOT NULL AND u.placement = $3 AND u.tenant_id = $1 AND u.entity_type = 'user'
+             AND u.entity_id = $4),
+        (SELECT s.segment FROM user_segments s WHERE s.tenant_id = $1 AND s.user_id = $4)
+    ) AS segment
 FROM (VALUES (1)) AS one
 LEFT JOIN user_profiles p ON p.tenant_id = $1 AND p.user_id = $4
 LEFT JOIN LATERAL (
@@ -96,6 +101,26 @@ WHERE (SELECT penchant_guard_read($1, $2)) AND p.tenant_id = $1 AND p.preference
     )
 ORDER BY p.preference_vector <=> $3::halfvec, p.user_id
 LIMIT $7;
+
+-- name: same_segment_users
+-- Users of a user's learned segment, those first whose factors point the same way; none where it has none.
+SELECT o.user_id, 1 - (o.factors <=> s.factors) AS score, coalesce(p.interaction_count, 0) AS interaction_count
+FROM user_segments s
+JOIN user_segments o ON o.tenant_id = $1 AND o.segment = s.segment AND o.user_id <> s.user_id
+LEFT JOIN user_profiles p ON p.tenant_id = $1 AND p.user_id = o.user_id
+WHERE (SELECT penchant_guard_read($1, $2)) AND s.tenant_id = $1 AND s.user_id = $3
+ORDER BY o.factors <=> s.factors, o.user_id
+LIMIT $4;
+
+-- name: clear_segments
+-- Makes room for a tenant's new segments.
+DELETE FROM user_segments WHERE tenant_id = $1;
+
+-- name: insert_segments
+-- Users' segments and factors.
+INSERT INTO user_segments (tenant_id, user_id, segment, factors)
+SELECT $1, n.user_id, n.segment, n.factors
+FROM unnest($2::text[], $3::text[], $4::halfvec[]) AS n (user_id, segment, factors);
 
 -- name: bump_users
 -- Makes cached answers of users whose id matches a LIKE pattern unusable; returns how many.

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penchant.v1 import admin_pb2, entity_pb2, interaction_pb2, recommendation_pb2
+from penchant.v1 import (
+    admin_pb2,
+    demand_pb2,
+    embedding_pb2,
+    entity_pb2,
+    interaction_pb2,
+    model_pb2,
+    recommendation_pb2,
+)
 from penchant.v1.error_reason_pb2 import ErrorReason
 
 from engine.sources import SOURCES
@@ -44,7 +52,15 @@ def _reasons() -> set[str]:
 
 
 def _methods() -> set[tuple[str, str]]:
-    files = (admin_pb2, entity_pb2, interaction_pb2, recommendation_pb2)
+    files = (
+        admin_pb2,
+        demand_pb2,
+        embedding_pb2,
+        entity_pb2,
+        interaction_pb2,
+        model_pb2,
+        recommendation_pb2,
+    )
     return {
         (service.name, method.name)
         for file in files

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ class Settings:
     """JobSettings with short intervals."""
 
     database: DatabaseConfig
+    data_dir: Path
     trending_interval_secs: float = 0.2
     profile_interval_secs: float = 0.2
     neighbours_interval_secs: float = 0.2
@@ -30,11 +32,15 @@ class Settings:
     retention_interval_secs: float = 0.2
     own_placement_threshold: int = 100
     idempotency_window_days: int = 7
+    operation_poll_secs: float = 0.05
+    training_concurrency: int = 1
+    training_threads: int = 1
+    training_memory_mb: int = 0
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
-    return Settings(DatabaseConfig(url=database_url, connect_timeout_secs=5))
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(DatabaseConfig(url=database_url, connect_timeout_secs=5), tmp_path)
 
 
 @pytest.fixture

@@ -3,20 +3,25 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
+from google.longrunning import operations_pb2_grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from penchant.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    demand_pb2_grpc,
+    embedding_pb2_grpc,
     entity_pb2,
     entity_pb2_grpc,
     interaction_pb2,
     interaction_pb2_grpc,
+    model_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
 )
@@ -74,12 +79,25 @@ class Service:
         self.interaction = interaction_pb2_grpc.InteractionServiceStub(channel)
         self.entity = entity_pb2_grpc.EntityServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
+        self.model = model_pb2_grpc.ModelServiceStub(channel)
+        self.operations = operations_pb2_grpc.OperationsStub(channel)
+        self.embedding = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        self.demand = demand_pb2_grpc.DemandServiceStub(channel)
 
     async def call(
         self, method: str, request: Any, tenant: str | None = "a", **metadata: str
     ) -> Any:
         """Calls `Method` of whichever service has it, for a tenant."""
-        for stub in (self.recommendation, self.interaction, self.entity, self.admin):
+        for stub in (
+            self.recommendation,
+            self.interaction,
+            self.entity,
+            self.admin,
+            self.model,
+            self.operations,
+            self.embedding,
+            self.demand,
+        ):
             if hasattr(stub, method):
                 pairs = [(k.replace("_", "-"), v) for k, v in metadata.items()]
                 if tenant is not None:
@@ -155,9 +173,10 @@ def ids(response: Any) -> list[str]:
     return [item.entity.entity_id for item in response.items]
 
 
-def settings_for(database_url: str, redis_url: str) -> Settings:
+def settings_for(database_url: str, redis_url: str, data_dir: Path) -> Settings:
     """Settings for a test's database; calls are few, so are connections."""
     return Settings(
+        data_dir=data_dir,
         host="127.0.0.1",
         port=0,
         metrics_port=0,
@@ -185,9 +204,9 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-def settings(database_url: str, redis_url: str) -> Settings:
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     """Settings for the test's database."""
-    return settings_for(database_url, redis_url)
+    return settings_for(database_url, redis_url, tmp_path)
 
 
 @pytest.fixture
@@ -198,9 +217,12 @@ async def service(settings: Settings) -> AsyncIterator[Service]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def standing(module_database_url: str, redis_server: str) -> AsyncIterator[Service]:
+async def standing(
+    module_database_url: str, redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
     """A running server that a module's tests share: for calls that are refused."""
-    async with running(settings_for(module_database_url, redis_server)) as service:
+    data_dir = tmp_path_factory.mktemp("data")
+    async with running(settings_for(module_database_url, redis_server, data_dir)) as service:
         yield service
 
 

@@ -12,7 +12,14 @@ import pytest
 import pytest_asyncio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from penchant.v1 import admin_pb2, entity_pb2, interaction_pb2, recommendation_pb2
+from penchant.v1 import (
+    admin_pb2,
+    demand_pb2,
+    embedding_pb2,
+    entity_pb2,
+    interaction_pb2,
+    recommendation_pb2,
+)
 from penchant.v1.common_pb2 import EntityRef
 
 from engine.page_tokens import encode_token
@@ -50,6 +57,14 @@ VALID: dict[str, Message] = {
     "DeleteEntity": entity_pb2.DeleteEntityRequest(
         entity=EntityRef(entity_type="book", entity_id="other")
     ),
+    "SaveEmbeddings": embedding_pb2.SaveEmbeddingsRequest(
+        embeddings=[embedding_pb2.Embedding(entity=BOOK, values=[1, 2])]
+    ),
+    "GetEmbedding": embedding_pb2.GetEmbeddingRequest(entity=BOOK),
+    "ListEmbeddings": embedding_pb2.ListEmbeddingsRequest(entity_type="book"),
+    "GetEmbeddingStats": embedding_pb2.GetEmbeddingStatsRequest(),
+    "CleanUpEmbeddings": embedding_pb2.CleanUpEmbeddingsRequest(version="2", entity_type="book"),
+    "ForecastDemand": demand_pb2.ForecastDemandRequest(entity=BOOK),
     "CreateTenant": admin_pb2.CreateTenantRequest(tenant=admin_pb2.Tenant(tenant_id="made")),
     "GetTenant": admin_pb2.GetTenantRequest(tenant_id="n"),
     "ListTenants": admin_pb2.ListTenantsRequest(),
@@ -185,7 +200,14 @@ async def filled(standing: Service) -> None:
 async def test_every_method_is_tried(standing: Service):
     methods = {
         name
-        for stub in (standing.recommendation, standing.interaction, standing.entity, standing.admin)
+        for stub in (
+            standing.recommendation,
+            standing.interaction,
+            standing.entity,
+            standing.admin,
+            standing.embedding,
+            standing.demand,
+        )
         for name in vars(stub)
     }
     assert set(VALID) == methods - {"IngestInteractions"}
@@ -259,6 +281,7 @@ PAGED = {
     "ListEntities": "entities",
     "ListInteractions": "interactions",
     "ListTenants": "tenants",
+    "ListEmbeddings": "embeddings",
 }
 
 

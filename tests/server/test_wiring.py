@@ -24,11 +24,20 @@ from storage.config import DatabaseConfig, RedisCacheConfig
 GRPCURL = shutil.which("grpcurl") or shutil.which("grpcurl", path=Path.home() / "go" / "bin")
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 SERVICES = (
+    "google.longrunning.Operations",
     *(f"grpc.{name}" for name in ("channelz.v1.Channelz", "health.v1.Health")),
     *(f"{package}.ServerReflection" for package in REFLECTIONS),
     *(
         f"penchant.v1.{name}Service"
-        for name in ("Admin", "Entity", "Interaction", "Recommendation")
+        for name in (
+            "Admin",
+            "Demand",
+            "Embedding",
+            "Entity",
+            "Interaction",
+            "Model",
+            "Recommendation",
+        )
     ),
 )
 

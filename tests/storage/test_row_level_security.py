@@ -42,6 +42,20 @@ INSERT INTO placement_moves (tenant_id, from_placement, to_placement)
     VALUES ('a', 0, 7), ('b', 0, 8);
 INSERT INTO placement_changes (tenant_id, entity_type, entity_id)
     VALUES ('a', 't', 'e'), ('b', 't', 'e');
+INSERT INTO models (tenant_id, model_name, algorithm) VALUES ('a', 'm', 'x'), ('b', 'm', 'x');
+INSERT INTO ml_models (tenant_id, model_name, version, model_data, content_hash, size_bytes)
+    VALUES ('a', 'm', '1', '{}', '', 0), ('b', 'm', '1', '{}', '', 0);
+INSERT INTO model_promotions (tenant_id, model_name, version, reason)
+    VALUES ('a', 'm', '1', ''), ('b', 'm', '1', '');
+INSERT INTO training_metrics (tenant_id, model_name, version, metrics)
+    VALUES ('a', 'm', '1', '{}'), ('b', 'm', '1', '{}');
+INSERT INTO embeddings (tenant_id, entity_type, entity_id, embeddings, dimension)
+    VALUES ('a', 't', 'e', float4send(0), 1), ('b', 't', 'e', float4send(0), 1);
+INSERT INTO prediction_cache (tenant_id, cache_key, predictions, expires_at)
+    VALUES ('a', 'k', '', now() + interval '1 hour'), ('b', 'k', '', now() + interval '1 hour');
+INSERT INTO user_segments (tenant_id, user_id, segment, factors)
+    VALUES ('a', 'u', 's', '[1]'), ('b', 'u', 's', '[1]');
+INSERT INTO operations (tenant_id, kind, target) VALUES ('a', 'train', 'm'), ('b', 'train', 'm');
 """
 
 
@@ -98,7 +112,7 @@ async def test_every_tenant_table_forces_row_level_security(owner: asyncpg.Conne
 
 async def test_maintenance_sees_both_tenants_everywhere(owner: asyncpg.Connection):
     names = await tables(owner)
-    assert len(names) >= 18
+    assert len(names) >= 26
     await owner.execute(f"SET ROLE {MAINTENANCE_ROLE}")
     empty = {name for name in names if set(await seen(owner, name)) != {"a", "b"}}
     assert empty == set()
@@ -145,6 +159,11 @@ async def test_service_role_sees_what_it_may_read_of_one_tenant(owner: asyncpg.C
         "INSERT INTO entities (placement, tenant_id, entity_type, entity_id)"
         " VALUES (0, 'b', 't', 'n')",
         "INSERT INTO user_profiles (tenant_id, user_id, landmark) VALUES ('b', 'n', now())",
+        "INSERT INTO models (tenant_id, model_name, algorithm) VALUES ('b', 'n', 'x')",
+        "INSERT INTO model_promotions (tenant_id, model_name, version, reason)"
+        " VALUES ('b', 'm', '1', '')",
+        "UPDATE ml_models SET tenant_id = 'b', version = '2'",
+        "UPDATE prediction_cache SET tenant_id = 'b', cache_key = 'n'",
         "UPDATE interactions SET tenant_id = 'b'",
         "UPDATE entities SET tenant_id = 'b' WHERE entity_id = 'e'",
     ],

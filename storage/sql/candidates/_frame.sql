@@ -14,7 +14,7 @@ NOT e.hidden
 -- $5 candidates a source, $6 filter path, $7 filter variables,
 -- $8, $9 excluded types and ids, $10 user whose seen entities are left out or NULL, $11 types that mark seen,
 -- $12 profile vector, $13 context vector, $14, $15 history numbers and weights,
--- $16 segment or NULL, $17, $18 boost filter paths and variables.
+-- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model.
 -- Of each candidate: what every source said, the entity itself, and which boosts it matches.
 WITH blocked AS MATERIALIZED (
     SELECT x.entity_type, x.entity_id FROM unnest($8::text[], $9::text[]) AS x (entity_type, entity_id)
@@ -23,7 +23,8 @@ WITH blocked AS MATERIALIZED (
     WHERE $10::text IS NOT NULL AND i.tenant_id = $1 AND i.user_id = $10 AND i.interaction_type = ANY($11::text[])
 ), arguments AS (
     SELECT $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
-        $15::double precision[] AS history_weights, $16::text AS segment, $5::integer AS wanted
+        $15::double precision[] AS history_weights, $16::text AS segment, $5::integer AS wanted,
+        $19::bigint[] AS model_nos, $20::double precision[] AS model_scores
 ), offered AS MATERIALIZED (
     {sources}
 ), grouped AS (

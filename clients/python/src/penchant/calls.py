@@ -145,6 +145,37 @@ MERGE_USERS = Call(
     lambda stubs: stubs.interaction.MergeUsers, requests.merge_users, responses.merged
 )
 
+SAVE_EMBEDDINGS = Call(
+    lambda stubs: stubs.embedding.SaveEmbeddings,
+    requests.save_embeddings,
+    lambda answer: answer.saved,
+)
+GET_EMBEDDING = Call(
+    lambda stubs: stubs.embedding.GetEmbedding,
+    requests.get_embedding,
+    lambda answer: responses.embedding(answer.embedding),
+)
+LIST_EMBEDDINGS = Pages(
+    lambda stubs: stubs.embedding.ListEmbeddings,
+    requests.list_embeddings,
+    lambda page: map(responses.embedding, page.embeddings),
+)
+GET_EMBEDDING_STATS = Call(
+    lambda stubs: stubs.embedding.GetEmbeddingStats,
+    requests.embedding_stats,
+    responses.embedding_stats,
+)
+CLEAN_UP_EMBEDDINGS = Call(
+    lambda stubs: stubs.embedding.CleanUpEmbeddings,
+    requests.clean_up_embeddings,
+    lambda answer: answer.removed,
+)
+FORECAST_DEMAND = Call(
+    lambda stubs: stubs.demand.ForecastDemand,
+    requests.forecast_demand,
+    responses.demand_forecast,
+)
+
 CREATE_TENANT = Call(lambda stubs: stubs.admin.CreateTenant, admin.create_tenant, responses.tenant)
 GET_TENANT = Call(lambda stubs: stubs.admin.GetTenant, admin.get_tenant, responses.tenant)
 LIST_TENANTS = Pages(lambda stubs: stubs.admin.ListTenants, admin.list_tenants, responses.tenants)

@@ -13,18 +13,38 @@ Metadata = tuple[tuple[str, str], ...]
 # A page of 1,000 entities with vectors and long attributes is more than gRPC's own 4 MiB.
 _MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 
-# Calls that may be repeated without harm. CreateTenant and the deletes by name are not among them:
+# Calls that may be repeated without harm. The creates and the deletes by name are not among them:
 # after a lost answer their repetition would say ALREADY_EXISTS or NOT_FOUND of our own doing.
 _REPEATABLE = {
-    "RecommendationService": (),
-    "InteractionService": (),
-    "EntityService": (
+    "penchant.v1.RecommendationService": (),
+    "penchant.v1.InteractionService": (),
+    "penchant.v1.EntityService": (
         "UpsertEntity",
         "BatchUpsertEntities",
         "GetEntity",
         "ListEntities",
     ),
-    "AdminService": (
+    "penchant.v1.ModelService": (
+        "ListAlgorithms",
+        "GetModel",
+        "ListModels",
+        "UpdateModel",
+        "TrainModel",
+        "CancelTraining",
+        "ListVersions",
+        "CleanUpModels",
+        "EvaluateModel",
+        "CompareModels",
+    ),
+    "penchant.v1.EmbeddingService": (),
+    "penchant.v1.DemandService": (),
+    "google.longrunning.Operations": (
+        "GetOperation",
+        "ListOperations",
+        "CancelOperation",
+        "WaitOperation",
+    ),
+    "penchant.v1.AdminService": (
         "GetTenant",
         "ListTenants",
         "UpdateTenant",
@@ -48,7 +68,7 @@ def service_config() -> str:
     RESOURCE_EXHAUSTED is left to the caller: a server that sheds load is not helped by more calls.
     """
     names = [
-        {"service": f"penchant.v1.{service}"} | ({"method": method} if method else {})
+        {"service": service} | ({"method": method} if method else {})
         for service, methods in _REPEATABLE.items()
         for method in methods or ("",)
     ]

@@ -8,6 +8,7 @@ import grpc
 
 from penchant import calls, errors, responses
 from penchant.async_calls import AsyncCall, AsyncCaller, AsyncConnection, AsyncPages
+from penchant.async_models import AsyncModelCalls
 from penchant.batches import UPSERT_ROWS, IngestSource, Row, in_rows, joined
 from penchant.channel import Endpoint, Options, call_metadata
 from penchant.stubs import AsyncStubs
@@ -38,7 +39,7 @@ class Admin:
     get_index_stats = AsyncCall(calls.GET_INDEX_STATS)
 
 
-class Client:
+class Client(AsyncModelCalls):
     """The service for asyncio; one client serves any number of concurrent calls of its loop.
 
     Calls that may be repeated are, up to four times within their deadline, when the service is
@@ -123,6 +124,14 @@ class Client:
     list_interactions = AsyncPages(calls.LIST_INTERACTIONS)
     delete_interactions = AsyncCall(calls.DELETE_INTERACTIONS)
     merge_users = AsyncCall(calls.MERGE_USERS)
+
+    save_embeddings = AsyncCall(calls.SAVE_EMBEDDINGS)
+    get_embedding = AsyncCall(calls.GET_EMBEDDING)
+    list_embeddings = AsyncPages(calls.LIST_EMBEDDINGS)
+    embedding_stats = AsyncCall(calls.GET_EMBEDDING_STATS)
+    clean_up_embeddings = AsyncCall(calls.CLEAN_UP_EMBEDDINGS)
+
+    forecast_demand = AsyncCall(calls.FORECAST_DEMAND)
 
     async def batch_upsert_entities(self, drafts: Iterable[EntityDraft]) -> BatchUpserted:
         """Upserts any number of entities, 1,000 a call.

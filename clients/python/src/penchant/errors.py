@@ -163,10 +163,22 @@ def from_rpc_error(error: grpc.RpcError) -> PenchantError:
     """The PenchantError that says what `error` says, with its google.rpc.Status details."""
     call = cast(_EndedCall, error)
     code = call.code() or grpc.StatusCode.UNKNOWN
+    known = _known(code, call.details() or code.name, _status(call))
+    known.request_id = known.request_id or _trailing_request_id(call)
+    return known
+
+
+def from_status(status: status_pb2.Status) -> PenchantError:
+    """The error that a message carries, such as that of an operation."""
+    code = status_code(status.code)
+    return _known(code, status.message or code.name, status)
+
+
+def _known(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> PenchantError:
     info, request_id = error_details_pb2.ErrorInfo(), None
     violations: list[FieldViolation] = []
     retry_after = None
-    for detail in _status(call).details:
+    for detail in status.details:
         request, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
         bad = error_details_pb2.BadRequest()
         if detail.Unpack(bad):
@@ -178,13 +190,13 @@ def from_rpc_error(error: grpc.RpcError) -> PenchantError:
         else:
             detail.Unpack(info)
     return _CLASSES.get(code, PenchantError)(
-        call.details() or code.name,
+        message,
         code=code,
         reason=info.reason,
         field_violations=violations,
         metadata=info.metadata,
         retry_after=retry_after,
-        request_id=request_id or info.metadata.get("request_id") or _trailing_request_id(call),
+        request_id=request_id or info.metadata.get("request_id"),
     )
 
 

@@ -11,6 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from penchant import errors, values
 from penchant.v1 import admin_pb2 as admin
 from penchant.v1 import common_pb2 as common
+from penchant.v1 import demand_pb2 as demand
+from penchant.v1 import embedding_pb2 as embeddings
 from penchant.v1 import entity_pb2 as entities
 from penchant.v1 import interaction_pb2 as interactions
 from penchant.v1 import recommendation_pb2 as recommendations
@@ -47,7 +49,8 @@ def _ref(message: common.EntityRef) -> values.EntityRef:
     return values.EntityRef(message.entity_type, message.entity_id)
 
 
-def _instant(message: Message, field: str) -> datetime | None:
+def instant(message: Message, field: str) -> datetime | None:
+    """A message's timestamp; None where it is absent."""
     if not message.HasField(field):
         return None
     value: Timestamp = getattr(message, field)
@@ -146,8 +149,8 @@ def trending(message: recommendations.TrendingResponse) -> values.TrendingEntiti
     """The answer of Trending."""
     return values.TrendingEntities(
         items=_items(message.items),
-        window_start=_instant(message, "window_start"),
-        window_end=_instant(message, "window_end"),
+        window_start=instant(message, "window_start"),
+        window_end=instant(message, "window_end"),
         next_page_token=message.next_page_token,
     )
 
@@ -168,10 +171,10 @@ def entity(message: entities.Entity) -> values.Entity:
         attributes=json_object(message.attributes),
         feature_vector=tuple(message.feature_vector),
         hidden=message.hidden,
-        available_from=_instant(message, "available_from"),
-        available_until=_instant(message, "available_until"),
-        created_at=_instant(message, "created_at"),
-        updated_at=_instant(message, "updated_at"),
+        available_from=instant(message, "available_from"),
+        available_until=instant(message, "available_until"),
+        created_at=instant(message, "created_at"),
+        updated_at=instant(message, "updated_at"),
         stub=message.stub,
     )
 
@@ -197,10 +200,10 @@ def interaction(message: interactions.Interaction) -> values.Interaction:
         interaction_id=message.interaction_id,
         weight=message.weight if message.HasField("weight") else None,
         metadata=json_object(message.metadata),
-        timestamp=_instant(message, "timestamp"),
+        timestamp=instant(message, "timestamp"),
         recommendation_id=message.recommendation_id,
         position=message.position if message.HasField("position") else None,
-        received_at=_instant(message, "received_at"),
+        received_at=instant(message, "received_at"),
     )
 
 
@@ -208,7 +211,7 @@ def ack(message: interactions.IngestInteractionResponse) -> values.Ack:
     """The answer of IngestInteraction."""
     return values.Ack(
         interaction_id=message.ack.interaction_id,
-        received_at=_instant(message.ack, "received_at"),
+        received_at=instant(message.ack, "received_at"),
         freshness_token=message.ack.freshness_token,
     )
 
@@ -232,6 +235,49 @@ def deleted(message: interactions.DeleteInteractionsResponse) -> values.Changed:
 def merged(message: interactions.MergeUsersResponse) -> values.Changed:
     """The answer of MergeUsers."""
     return values.Changed(message.moved_count, message.freshness_token)
+
+
+def embedding(message: embeddings.Embedding) -> values.Embedding:
+    """An embedding as stored."""
+    return values.Embedding(
+        entity_type=message.entity.entity_type,
+        entity_id=message.entity.entity_id,
+        values=tuple(message.values),
+        version=message.version,
+        update_time=instant(message, "update_time"),
+    )
+
+
+def embedding_stats(message: embeddings.GetEmbeddingStatsResponse) -> list[values.EmbeddingStats]:
+    """What each set holds."""
+    return [
+        values.EmbeddingStats(
+            entity_type=stats.entity_type,
+            version=stats.version,
+            dimension=stats.dimension,
+            count=stats.count,
+            size_bytes=stats.size_bytes,
+            last_update_time=instant(stats, "last_update_time"),
+        )
+        for stats in message.stats
+    ]
+
+
+def _demand_points(messages: Iterable[demand.DemandPoint]) -> tuple[values.DemandPoint, ...]:
+    return tuple(
+        values.DemandPoint(point.start.ToDatetime(tzinfo=UTC), point.value, point.low, point.high)
+        for point in messages
+    )
+
+
+def demand_forecast(message: demand.ForecastDemandResponse) -> values.DemandForecast:
+    """The answer of ForecastDemand."""
+    return values.DemandForecast(
+        points=_demand_points(message.points),
+        method=message.method,
+        errors=dict(message.errors),
+        history=_demand_points(message.history),
+    )
 
 
 def tenant(

@@ -11,6 +11,7 @@ from penchant.batches import UPSERT_ROWS, IngestSource, Row, in_rows, joined
 from penchant.channel import Endpoint, Options, call_metadata
 from penchant.stubs import Stubs
 from penchant.sync_calls import SyncCall, SyncCaller, SyncConnection, SyncPages
+from penchant.sync_models import SyncModelCalls
 from penchant.values import BatchAck, BatchUpserted, EntityDraft
 
 
@@ -38,7 +39,7 @@ class SyncAdmin:
     get_index_stats = SyncCall(calls.GET_INDEX_STATS)
 
 
-class SyncClient:
+class SyncClient(SyncModelCalls):
     """The service for threads; one client serves any number of concurrent calls.
 
     Calls that may be repeated are, up to four times within their deadline, when the service is
@@ -123,6 +124,14 @@ class SyncClient:
     list_interactions = SyncPages(calls.LIST_INTERACTIONS)
     delete_interactions = SyncCall(calls.DELETE_INTERACTIONS)
     merge_users = SyncCall(calls.MERGE_USERS)
+
+    save_embeddings = SyncCall(calls.SAVE_EMBEDDINGS)
+    get_embedding = SyncCall(calls.GET_EMBEDDING)
+    list_embeddings = SyncPages(calls.LIST_EMBEDDINGS)
+    embedding_stats = SyncCall(calls.GET_EMBEDDING_STATS)
+    clean_up_embeddings = SyncCall(calls.CLEAN_UP_EMBEDDINGS)
+
+    forecast_demand = SyncCall(calls.FORECAST_DEMAND)
 
     def batch_upsert_entities(self, drafts: Iterable[EntityDraft]) -> BatchUpserted:
         """Upserts any number of entities, 1,000 a call.

@@ -285,3 +285,60 @@ class Changed:
 
     count: int
     freshness_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A vector that stands for an entity.
+
+    Attributes:
+        values: 1 to 16,000 numbers, kept in single precision; as many as the others of the type and
+            version have.
+        version: the set it belongs to.
+        update_time: when it was last written; filled by the service.
+    """
+
+    entity_type: str
+    entity_id: str
+    values: Sequence[float]
+    version: str = "1"
+    update_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingStats:
+    """What the embeddings of one type and version are; `size_bytes` are those of the vectors."""
+
+    entity_type: str
+    version: str
+    dimension: int
+    count: int
+    size_bytes: int
+    last_update_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DemandPoint:
+    """One step: its start (UTC), the interactions expected in it, and their bounds."""
+
+    start: datetime
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemandForecast:
+    """What demand will be.
+
+    Attributes:
+        points: the steps to come.
+        method: what answered: seasonal_naive or exponential_smoothing.
+        errors: the mean absolute error on held-out seasons of each method that could be tried.
+        history: the counted steps, oldest first; their bounds equal the count.
+    """
+
+    points: tuple[DemandPoint, ...]
+    method: str
+    errors: Mapping[str, float]
+    history: tuple[DemandPoint, ...]

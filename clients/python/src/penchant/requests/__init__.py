@@ -3,6 +3,14 @@
 What is left out takes the service's default, as `protos/penchant/v1` says for each field.
 """
 
+from penchant.requests.demand import forecast_demand
+from penchant.requests.embeddings import (
+    clean_up_embeddings,
+    embedding_stats,
+    get_embedding,
+    list_embeddings,
+    save_embeddings,
+)
 from penchant.requests.entities import (
     batch_upsert_entities,
     delete_entity,
@@ -31,17 +39,23 @@ from penchant.requests.recommendations import (
 __all__ = [
     "batch_recommend",
     "batch_upsert_entities",
+    "clean_up_embeddings",
     "delete_entity",
     "delete_interactions",
+    "embedding_stats",
+    "forecast_demand",
+    "get_embedding",
     "get_entity",
     "ingest",
     "interaction",
+    "list_embeddings",
     "list_entities",
     "list_interactions",
     "merge_users",
     "recommend",
     "recommend_users",
     "rerank",
+    "save_embeddings",
     "similar_entities",
     "similar_users",
     "trending",

@@ -41,7 +41,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PAGE_TOKEN_EXPIRED: _ErrorReason.ValueType  # 6
     """ERROR_REASON_PAGE_TOKEN_EXPIRED: the snapshot behind a page token is over; ask for the first page again."""
     ERROR_REASON_DIMENSION_MISMATCH: _ErrorReason.ValueType  # 7
-    """ERROR_REASON_DIMENSION_MISMATCH: a vector's length is not the tenant's dimension; both are named."""
+    """ERROR_REASON_DIMENSION_MISMATCH: a vector's length is not the tenant's dimension, or not that of the embeddings of its set; both are named."""
     ERROR_REASON_UNKNOWN_INTERACTION_TYPE: _ErrorReason.ValueType  # 8
     """ERROR_REASON_UNKNOWN_INTERACTION_TYPE: the tenant has no interaction type of that name."""
     ERROR_REASON_TENANT_REQUIRED: _ErrorReason.ValueType  # 9
@@ -116,6 +116,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_TENANT_EXISTS: the tenant id is or was in use."""
     ERROR_REASON_TENANT_ERASING: _ErrorReason.ValueType  # 44
     """ERROR_REASON_TENANT_ERASING: the tenant is being erased."""
+    ERROR_REASON_UNKNOWN_ALGORITHM: _ErrorReason.ValueType  # 45
+    """ERROR_REASON_UNKNOWN_ALGORITHM: there is no algorithm of that name; the message lists those there are."""
+    ERROR_REASON_INVALID_HYPERPARAMETERS: _ErrorReason.ValueType  # 46
+    """ERROR_REASON_INVALID_HYPERPARAMETERS: a hyperparameter is unknown or outside its limits; the message lists the allowed ones."""
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 47
+    """ERROR_REASON_MODEL_NOT_FOUND: the tenant has no model of that name."""
+    ERROR_REASON_MODEL_EXISTS: _ErrorReason.ValueType  # 48
+    """ERROR_REASON_MODEL_EXISTS: the tenant already has a model of that name."""
+    ERROR_REASON_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 49
+    """ERROR_REASON_VERSION_NOT_FOUND: the model has no such version, or none that can serve."""
+    ERROR_REASON_OPERATION_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """ERROR_REASON_OPERATION_NOT_FOUND: the tenant has no operation of that name."""
+    ERROR_REASON_NOT_ENOUGH_DATA: _ErrorReason.ValueType  # 51
+    """ERROR_REASON_NOT_ENOUGH_DATA: there is too little to learn from; the message says what there is and what is needed."""
+    ERROR_REASON_MODEL_TOO_LARGE: _ErrorReason.ValueType  # 52
+    """ERROR_REASON_MODEL_TOO_LARGE: a fit of that size needs more memory than it may have."""
+    ERROR_REASON_MODEL_SERVING: _ErrorReason.ValueType  # 53
+    """ERROR_REASON_MODEL_SERVING: the version answers Recommend now; the message says what would break."""
+    ERROR_REASON_MODEL_WORSE: _ErrorReason.ValueType  # 54
+    """ERROR_REASON_MODEL_WORSE: validation shows the version worse than the one that serves, beyond the interval."""
+    ERROR_REASON_NO_PREVIOUS_VERSION: _ErrorReason.ValueType  # 55
+    """ERROR_REASON_NO_PREVIOUS_VERSION: there is no earlier version that can serve."""
+    ERROR_REASON_ARTEFACT_CORRUPT: _ErrorReason.ValueType  # 56
+    """ERROR_REASON_ARTEFACT_CORRUPT: a model artefact is missing, truncated, altered or not of this service."""
+    ERROR_REASON_TRAINING_FAILED: _ErrorReason.ValueType  # 57
+    """ERROR_REASON_TRAINING_FAILED: a training ended with an error; the message says which."""
+    ERROR_REASON_TRAINER_DIED: _ErrorReason.ValueType  # 58
+    """ERROR_REASON_TRAINER_DIED: the process of a training ended before its work was done. Example: killed for its memory."""
+    ERROR_REASON_EMBEDDING_NOT_FOUND: _ErrorReason.ValueType  # 59
+    """ERROR_REASON_EMBEDDING_NOT_FOUND: there is no such embedding."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the words that ErrorInfo.reason may carry, without their prefix
@@ -141,7 +171,7 @@ ERROR_REASON_PAGE_TOKEN_MISMATCH: ErrorReason.ValueType  # 5
 ERROR_REASON_PAGE_TOKEN_EXPIRED: ErrorReason.ValueType  # 6
 """ERROR_REASON_PAGE_TOKEN_EXPIRED: the snapshot behind a page token is over; ask for the first page again."""
 ERROR_REASON_DIMENSION_MISMATCH: ErrorReason.ValueType  # 7
-"""ERROR_REASON_DIMENSION_MISMATCH: a vector's length is not the tenant's dimension; both are named."""
+"""ERROR_REASON_DIMENSION_MISMATCH: a vector's length is not the tenant's dimension, or not that of the embeddings of its set; both are named."""
 ERROR_REASON_UNKNOWN_INTERACTION_TYPE: ErrorReason.ValueType  # 8
 """ERROR_REASON_UNKNOWN_INTERACTION_TYPE: the tenant has no interaction type of that name."""
 ERROR_REASON_TENANT_REQUIRED: ErrorReason.ValueType  # 9
@@ -216,4 +246,34 @@ ERROR_REASON_TENANT_EXISTS: ErrorReason.ValueType  # 43
 """ERROR_REASON_TENANT_EXISTS: the tenant id is or was in use."""
 ERROR_REASON_TENANT_ERASING: ErrorReason.ValueType  # 44
 """ERROR_REASON_TENANT_ERASING: the tenant is being erased."""
+ERROR_REASON_UNKNOWN_ALGORITHM: ErrorReason.ValueType  # 45
+"""ERROR_REASON_UNKNOWN_ALGORITHM: there is no algorithm of that name; the message lists those there are."""
+ERROR_REASON_INVALID_HYPERPARAMETERS: ErrorReason.ValueType  # 46
+"""ERROR_REASON_INVALID_HYPERPARAMETERS: a hyperparameter is unknown or outside its limits; the message lists the allowed ones."""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 47
+"""ERROR_REASON_MODEL_NOT_FOUND: the tenant has no model of that name."""
+ERROR_REASON_MODEL_EXISTS: ErrorReason.ValueType  # 48
+"""ERROR_REASON_MODEL_EXISTS: the tenant already has a model of that name."""
+ERROR_REASON_VERSION_NOT_FOUND: ErrorReason.ValueType  # 49
+"""ERROR_REASON_VERSION_NOT_FOUND: the model has no such version, or none that can serve."""
+ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 50
+"""ERROR_REASON_OPERATION_NOT_FOUND: the tenant has no operation of that name."""
+ERROR_REASON_NOT_ENOUGH_DATA: ErrorReason.ValueType  # 51
+"""ERROR_REASON_NOT_ENOUGH_DATA: there is too little to learn from; the message says what there is and what is needed."""
+ERROR_REASON_MODEL_TOO_LARGE: ErrorReason.ValueType  # 52
+"""ERROR_REASON_MODEL_TOO_LARGE: a fit of that size needs more memory than it may have."""
+ERROR_REASON_MODEL_SERVING: ErrorReason.ValueType  # 53
+"""ERROR_REASON_MODEL_SERVING: the version answers Recommend now; the message says what would break."""
+ERROR_REASON_MODEL_WORSE: ErrorReason.ValueType  # 54
+"""ERROR_REASON_MODEL_WORSE: validation shows the version worse than the one that serves, beyond the interval."""
+ERROR_REASON_NO_PREVIOUS_VERSION: ErrorReason.ValueType  # 55
+"""ERROR_REASON_NO_PREVIOUS_VERSION: there is no earlier version that can serve."""
+ERROR_REASON_ARTEFACT_CORRUPT: ErrorReason.ValueType  # 56
+"""ERROR_REASON_ARTEFACT_CORRUPT: a model artefact is missing, truncated, altered or not of this service."""
+ERROR_REASON_TRAINING_FAILED: ErrorReason.ValueType  # 57
+"""ERROR_REASON_TRAINING_FAILED: a training ended with an error; the message says which."""
+ERROR_REASON_TRAINER_DIED: ErrorReason.ValueType  # 58
+"""ERROR_REASON_TRAINER_DIED: the process of a training ended before its work was done. Example: killed for its memory."""
+ERROR_REASON_EMBEDDING_NOT_FOUND: ErrorReason.ValueType  # 59
+"""ERROR_REASON_EMBEDDING_NOT_FOUND: there is no such embedding."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -58,7 +58,7 @@ class Reason(_message.Message):
     BECAUSE_OF_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """source is the candidate source: content, item_to_item, context, trending, popular, segment or newest."""
+    """source is the candidate source: model, content, item_to_item, context, trending, popular, segment or newest."""
     share: _builtins.float
     """share is this source's part of the score before boosts, 0 to 1; the shares of an item sum to 1."""
     @_builtins.property
@@ -285,7 +285,9 @@ class RecommendRequest(_message.Message):
     algorithm: _builtins.str
     """algorithm forces one algorithm. UNIMPLEMENTED when set, in this version."""
     model_version: _builtins.str
-    """model_version forces one trained version. UNIMPLEMENTED when set, in this version."""
+    """model_version answers from one trained version, as name@version or name@latest. Default: the one that
+    serves. NOT_FOUND when there is none of it, INVALID_ARGUMENT when malformed.
+    """
     rotation: _builtins.float
     """rotation varies the order between calls, 0 to 1. UNIMPLEMENTED when not 0, in this version."""
     @_builtins.property
@@ -620,7 +622,7 @@ class SimilarUsersRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """user_id is the user to compare with. Required; NOT_FOUND when unknown; FAILED_PRECONDITION while
-    no preference vector exists.
+    neither a preference vector nor a learned segment exists.
     """
     page_size: _builtins.int
     """page_size is the number of users wanted. Default 20, at most 1,000 (more is coerced),

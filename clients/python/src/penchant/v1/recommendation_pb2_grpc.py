@@ -101,7 +101,8 @@ class RecommendationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SimilarUsers(self, request, context):
-        """SimilarUsers returns users whose preference vectors point the same way.
+        """SimilarUsers returns users whose preference vectors point the same way; for a user without one,
+        users of the same segment of the tenant's clusters model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

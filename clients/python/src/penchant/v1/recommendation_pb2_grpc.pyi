@@ -44,7 +44,9 @@ class RecommendationServiceStub:
     SimilarEntities: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.SimilarEntitiesRequest, _recommendation_pb2.SimilarEntitiesResponse]
     """SimilarEntities returns entities like a given one, by content and by who interacted with both."""
     SimilarUsers: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.SimilarUsersRequest, _recommendation_pb2.SimilarUsersResponse]
-    """SimilarUsers returns users whose preference vectors point the same way."""
+    """SimilarUsers returns users whose preference vectors point the same way; for a user without one,
+    users of the same segment of the tenant's clusters model.
+    """
     RecommendUsers: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.RecommendUsersRequest, _recommendation_pb2.RecommendUsersResponse]
     """RecommendUsers returns an audience for an entity: the users most likely to care."""
     Trending: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.TrendingRequest, _recommendation_pb2.TrendingResponse]
@@ -68,7 +70,9 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     SimilarEntities: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.SimilarEntitiesRequest, _recommendation_pb2.SimilarEntitiesResponse]  # type: ignore[assignment]
     """SimilarEntities returns entities like a given one, by content and by who interacted with both."""
     SimilarUsers: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.SimilarUsersRequest, _recommendation_pb2.SimilarUsersResponse]  # type: ignore[assignment]
-    """SimilarUsers returns users whose preference vectors point the same way."""
+    """SimilarUsers returns users whose preference vectors point the same way; for a user without one,
+    users of the same segment of the tenant's clusters model.
+    """
     RecommendUsers: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.RecommendUsersRequest, _recommendation_pb2.RecommendUsersResponse]  # type: ignore[assignment]
     """RecommendUsers returns an audience for an entity: the users most likely to care."""
     Trending: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.TrendingRequest, _recommendation_pb2.TrendingResponse]  # type: ignore[assignment]
@@ -113,7 +117,9 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommendation_pb2.SimilarUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_pb2.SimilarUsersResponse, _abc.Awaitable[_recommendation_pb2.SimilarUsersResponse]]:
-        """SimilarUsers returns users whose preference vectors point the same way."""
+        """SimilarUsers returns users whose preference vectors point the same way; for a user without one,
+        users of the same segment of the tenant's clusters model.
+        """
 
     @_abc_1.abstractmethod
     def RecommendUsers(

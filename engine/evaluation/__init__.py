@@ -1,0 +1,1 @@
+"""How good lists are: splits, metrics, intervals, and all of them together for a model."""

@@ -1,0 +1,1 @@
+"""What the linear item-item algorithms share: weights, decompositions, cut rows, tuning."""

@@ -1,0 +1,106 @@
+"""What a tenant's model offers a user: history in, candidates with reasons out."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.models.forms import NeighbourMatrix
+from engine.models.forms.base import History, Scored, ServingModel
+from engine.sources import Anchor
+from storage.entities import EntityKey
+from storage.users import HistoryItem
+
+SECONDS_A_DAY = 86400.0
+_NOTHING: NDArray[np.int32] = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffers:
+    """A model's candidates for one request.
+
+    Attributes:
+        label: name@version.
+        numbers: entity numbers, best first.
+        scores: the model's own, as many.
+        because: of each number the history's entities that led to it, strongest first.
+    """
+
+    label: str
+    numbers: list[int]
+    scores: list[float]
+    because: dict[int, tuple[EntityKey, ...]]
+
+
+def history_of(
+    model: ServingModel, anchors: Sequence[Anchor], items: Sequence[HistoryItem]
+) -> tuple[History, list[EntityKey]]:
+    """The history in the model's places, and the name of each; entities it does not know are out.
+
+    Args:
+        anchors: context entities, which count as of this moment, and before the history.
+        items: the user's history, newest first.
+    """
+    now = datetime.now(UTC)
+    numbers = [a.entity_no for a in anchors] + [h.entity_no for h in items]
+    keys = [(a.entity_type, a.entity_id) for a in anchors]
+    keys += [(h.entity_type, h.entity_id) for h in items]
+    weights = [a.weight for a in anchors] + [h.weight for h in items]
+    ages = [0.0] * len(anchors)
+    ages += [max(0.0, (now - h.happened_at).total_seconds()) / SECONDS_A_DAY for h in items]
+    wanted = np.asarray(numbers, np.int64)
+    places = np.searchsorted(model.entity_nos, wanted)
+    places[places == len(model.entity_nos)] = 0
+    known = model.entity_nos[places] == wanted if len(model.entity_nos) else np.zeros(0, np.bool_)
+    # An entity of the context may stand in the history too: its first place is the one that counts.
+    _, first = np.unique(places, return_index=True)
+    once = np.zeros(len(places), np.bool_)
+    once[first] = True
+    kept = np.flatnonzero(known & once)
+    history = History(
+        places[kept].astype(np.int32),
+        np.asarray(weights, np.float32)[kept],
+        np.asarray(ages, np.float32)[kept],
+    )
+    return history, [keys[i] for i in kept.tolist()]
+
+
+async def offers_of(
+    label: str,
+    model: ServingModel,
+    anchors: Sequence[Anchor],
+    items: Sequence[HistoryItem],
+    *,
+    limit: int,
+) -> ModelOffers | None:
+    """The best entities by a model; None when it has nothing to say of this history.
+
+    What the user has seen is among them: which interactions mark an entity as seen is PostgreSQL's
+    to know, and `limit` many are left whatever it takes out of the history.
+    """
+    history, keys = history_of(model, anchors, items)
+    wanted = limit + len(history.items)
+    if isinstance(model, NeighbourMatrix):
+        scored = model.top(history, wanted, _NOTHING)
+    else:
+        # A product with all factors takes longer than the event loop should be held.
+        scored = await asyncio.to_thread(model.top, history, wanted, _NOTHING)
+    return _named(label, model, scored, keys) if len(scored.items) else None
+
+
+def _named(
+    label: str, model: ServingModel, scored: Scored, keys: Sequence[EntityKey]
+) -> ModelOffers:
+    numbers = model.entity_nos[scored.items].tolist()
+    because = (
+        {
+            number: tuple(keys[place] for place in places)
+            for number, places in zip(numbers, scored.because, strict=True)
+        }
+        if scored.because
+        else {}
+    )
+    return ModelOffers(label, numbers, scored.scores.astype(np.float64).tolist(), because)

@@ -1,0 +1,3 @@
+-- name: installation_id
+-- Which database this is.
+SELECT id::text FROM installation;

@@ -1,0 +1,38 @@
+"""Algorithms that do what tests need: take their time, fail, or learn nonsense."""
+
+import time
+from typing import Literal
+
+import numpy as np
+
+from engine.models.base import Algorithm, Interactions, ModelConfig, Needs, Progress
+from engine.models.forms.neighbours import NeighbourMatrix
+
+
+class SlowConfig(ModelConfig):
+    """What happens in place of a fit."""
+
+    act: Literal["slow", "deaf", "memory", "fault", "nan", "empty"] = "slow"
+
+
+def fit(data: Interactions, config: SlowConfig, progress: Progress) -> NeighbourMatrix:
+    if config.act == "memory":
+        raise MemoryError("Unable to allocate 9 TiB")
+    if config.act == "fault":
+        raise ZeroDivisionError("over\nnothing")
+    if config.act in {"slow", "deaf"}:
+        steps = 300 if config.act == "slow" else 60
+        for step in range(steps):
+            time.sleep(0.05)
+            if config.act == "slow":
+                progress("idling", step / steps)
+    n = 0 if config.act == "empty" else data.n_items
+    return NeighbourMatrix(
+        data.entity_nos[:n],
+        np.arange(n + 1, dtype=np.int64),
+        np.arange(n, dtype=np.int32),
+        np.full(n, np.nan if config.act == "nan" else 1.0, np.float32),
+    )
+
+
+SLOW = Algorithm("slow", "Takes its time.", SlowConfig, fit, needs=Needs(1, 1, 1))
