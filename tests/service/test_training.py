@@ -137,14 +137,16 @@ async def test_a_killed_trainer_and_a_damaged_artefact_leave_the_older_version_s
         await trainer.ingest()
         await trainer.create("main", "item_knn")
         await trainer.train("main")
-        await trainer.create("slow", "als", factors=256, iterations=500)
+        await trainer.create("slow", "als", factors=1024, iterations=200)
         operation = (await trainer.start("slow")).name
         os.kill(_trainer_of(service), signal.SIGKILL)
         ended = (await trainer.watch(operation))[-1]
         assert ended.done
         assert "SIGKILL" in ended.error.message
         assert not await trainer.versions("slow")
+        await trainer.caller.like("u000", film(3, 3))
         second = await trainer.train("main")
+        assert second.promoted
         assert second.version.version == "2"
     assert service.stop() == 0
     artefact = next((services.home / "data" / "models").rglob(f"*{second.version.content_hash}*"))
@@ -182,7 +184,7 @@ async def test_two_trainings_at_once_are_one_operation_and_a_cancelled_one_ends(
     async with grpc.aio.insecure_channel(service.target) as channel:
         trainer = Trainer(channel)
         await trainer.ingest()
-        await trainer.create("slow", "als", factors=256, iterations=500)
+        await trainer.create("slow", "als", factors=1024, iterations=200)
         first, second = await asyncio.gather(trainer.start("slow"), trainer.start("slow"))
         assert first.name == second.name
         _trainer_of(service)

@@ -1,0 +1,59 @@
+"""How far a long measurement is: bars in a terminal, plain lines elsewhere, all on stderr."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+_LINE_SECS = 10.0
+
+
+class Advance(Protocol):
+    """Told what has been done."""
+
+    def __call__(self, done: float, note: str = "") -> None:
+        """How much of the total is done now, and what is being done."""
+
+
+class Steps:
+    """Steps of a run, one after the other."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """A line."""
+        self._console.print(line, markup=False)
+
+    @contextmanager
+    def step(self, name: str, total: float) -> Iterator[Advance]:
+        """A step with a known total; tells in the end how long it took."""
+        began = time.monotonic()
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+            )
+            with Progress(*columns, console=self._console, transient=True) as bar:
+                task = bar.add_task(name, total=total, note="")
+                yield lambda done, note="": bar.update(task, completed=done, note=note)
+        else:
+            yield self._lines(name, total, began)
+        self.say(f"{name}: {time.monotonic() - began:.1f} s")
+
+    def _lines(self, name: str, total: float, said: float) -> Advance:
+        last = ""
+
+        def advance(done: float, note: str = "") -> None:
+            nonlocal said, last
+            if time.monotonic() - said >= _LINE_SECS or note != last:
+                said, last = time.monotonic(), note
+                self.say(f"{name}: {done / total:.0%} {note}".rstrip())
+
+        return advance
