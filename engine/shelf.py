@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
+from prometheus_client import Counter
 
 from engine.models.artefact import open_artefact
 from engine.models.forms.base import ServingModel
@@ -19,6 +20,10 @@ FIRST_WAIT_SECS = 2.0
 """How long a call waits for the first model of a tenant before it answers without one."""
 
 _RETRY_SECS = 1.0  # after a load that failed for want of PostgreSQL
+
+LOADS = Counter(
+    "penchant_model_loads_total", "Model artefacts mapped by workers, by outcome.", ["outcome"]
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -145,6 +150,7 @@ class ModelShelf:
         try:
             opened = await asyncio.to_thread(open_artefact, path, serving.content_hash)
         except FailedPrecondition as error:
+            LOADS.labels("corrupt").inc()
             _log.error(
                 "model cannot be served, the one before it is",
                 tenant_id=tenant.tenant_id,
@@ -152,6 +158,7 @@ class ModelShelf:
                 problem=error.message,
             )
             return await self._models.fall_back(tenant, serving, error.message), None
+        LOADS.labels("ok").inc()
         return serving, LoadedModel(serving.revision, label, opened.model)
 
     def _shrink(self) -> None:

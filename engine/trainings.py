@@ -28,13 +28,19 @@ class Trainings:
         self._models = models
         self._operations = operations
 
-    async def train(self, tenant: Tenant, name: str) -> Operation:
+    async def train(self, tenant: Tenant, name: str, *, incremental: bool = False) -> Operation:
         """Starts a training; the one under way if there is one.
+
+        Args:
+            incremental: makes only those rows anew that interactions since the newest version
+                touch, where the algorithm allows it.
 
         Raises:
             NotFound: there is no such model (MODEL_NOT_FOUND).
         """
-        return await self._start(tenant, "train", name, {})
+        return await self._start(
+            tenant, "train", name, {"incremental": True} if incremental else {}
+        )
 
     async def evaluate(self, tenant: Tenant, name: str, split: str, ks: Sequence[int]) -> Operation:
         """Starts an evaluation; the one under way if it is the same.

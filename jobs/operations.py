@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 import structlog
+from prometheus_client import Counter, Histogram
 
 from engine.schedules import next_run
 from jobs.context import JobSettings
@@ -23,6 +24,18 @@ from storage.database import MAINTENANCE_ROLE, Database
 from storage.exceptions import PenchantError
 from storage.operations import ABORTED_CODE, Operation, OperationStore
 from storage.retry import retry_transient
+
+OPERATIONS = Counter(
+    "penchant_operations_total",
+    "Trainings and evaluations whose process ended by itself or was lost.",
+    ["kind", "outcome"],
+)
+SECONDS = Histogram(
+    "penchant_operation_seconds",
+    "How long the processes of trainings and evaluations took.",
+    ["kind"],
+    buckets=(1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0),
+)
 
 LEASE_SECS = 30.0
 TRAINER_DIED = "TRAINER_DIED"
@@ -126,6 +139,7 @@ class OperationRunner:
     async def _carry_out(self, operation: Operation) -> None:
         """One operation, from the claim to its end."""
         process, self._spare = self._spare, None
+        began = time.monotonic()
         try:
             if process is None or not process.alive:
                 process = await TrainerProcess.start(self._command)
@@ -148,6 +162,7 @@ class OperationRunner:
         except OSError as error:
             await self._bury(operation, f"The trainer cannot be started: {error}.")
             return
+        SECONDS.labels(operation.kind).observe(time.monotonic() - began)
         await self._bury(operation, how_it_ended(code))
 
     async def _watch(self, process: TrainerProcess, operation: Operation) -> int:
@@ -184,8 +199,10 @@ class OperationRunner:
 
         try:
             if await retry_transient(fail, deadline_secs=self._lease_secs, attempts=100):
+                OPERATIONS.labels(operation.kind, "died").inc()
                 _log.error("trainer died", **_facts(operation), message=message)
             else:
+                OPERATIONS.labels(operation.kind, "ended").inc()
                 _log.info("operation ended", **_facts(operation))
         except PenchantError as error:
             _log.error("operation left to its lease", **_facts(operation), error=error.message)

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,13 @@ class Publisher:
         kept: Kept,
         statistics: dict[str, Any],
         began: float,
+        as_of: datetime | None,
     ) -> VersionRow:
         """Adds the version.
 
         Args:
             began: monotonic time of the training's begin.
+            as_of: all that was received before it was trained on.
         """
         metrics = {k: float(v) for k, v in trained.metrics.items() if np.isfinite(v)}
         metadata: dict[str, Any] = {
@@ -168,6 +171,8 @@ class Publisher:
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }
+        if as_of is not None:
+            metadata["data_as_of"] = as_of.isoformat()
         if trained.report is not None:
             metadata["report"] = trained.report
         return await self._models.add_version(

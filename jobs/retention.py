@@ -1,4 +1,4 @@
-"""Housekeeping: old keys and predictions, partitions to come, erased tenants, unused artefacts."""
+"""Housekeeping: old keys, predictions and versions, partitions to come, erased tenants."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,6 +6,7 @@ import structlog
 
 from jobs.context import JobContext
 from storage.artefacts import sweep
+from storage.exceptions import NotFound
 
 MONTHS_AHEAD = 2
 
@@ -18,6 +19,14 @@ async def keep_house(context: JobContext) -> None:
     window = timedelta(days=context.settings.idempotency_window_days)
     await context.retention.purge_keys(datetime.now(UTC) - window)
     await context.predictions.purge_expired()
+    for tenant in await context.all_tenants():
+        try:
+            removed = await context.with_tenant(tenant, context.models.clean_up)
+        except NotFound:
+            continue  # its erasure has begun meanwhile
+        if removed:
+            names = [f"{row.model_name}@{row.version}" for row in removed]
+            _log.info("model versions removed", tenant_id=tenant.tenant_id, versions=names)
     for tenant_id in await context.retention.erasing():
         await context.retention.erase(tenant_id)
         _log.info("tenant erased", tenant_id=tenant_id)

@@ -20,11 +20,13 @@ from engine.models.forms.clusters import ClusterModel
 from engine.tenants import TenantDirectory
 from engine.training.checks import check_algorithm, check_hyperparameters
 from engine.training.data import interactions
+from engine.training.fitting import Trained
 from engine.training.phases import Phase
 from engine.training.statistics import training_statistics
 from engine.training.train import evaluate, train
 from jobs.context import JobSettings
 from jobs.publishing import Publisher, keep
+from jobs.refreshing import base_of, refreshed
 from jobs.segments import publish_segments
 from jobs.trainer_processes import Order
 from storage import exceptions as domain
@@ -234,7 +236,7 @@ class Trainer:
         tenant = await self._stores.tenants.get(operation.tenant_id)
         model = await self._run(tenant, lambda t: self._stores.models.get(t, operation.target))
         if operation.kind == "train":
-            return await self._train(tenant, model)
+            return await self._train(tenant, model, operation)
         if operation.kind == "evaluate":
             return await self._evaluate(tenant, model, operation.request)
         raise domain.Unimplemented(f"This release does not know operations {operation.kind!r}.")
@@ -257,21 +259,32 @@ class Trainer:
         self._reported("reading", 0.04)
         return await asyncio.to_thread(interactions, arrays)
 
-    async def _train(self, tenant: Tenant, model: ModelRow) -> dict[str, Any]:
+    async def _fit(
+        self, tenant: Tenant, model: ModelRow, data: Interactions, *, incremental: bool
+    ) -> Trained:
+        phase = Phase(self._reported, 0.05, 0.95)
+        if incremental:
+            stores = self._stores
+            base = await self._run(
+                tenant, lambda t: base_of(t, model, stores.models, stores.artefacts, stores.data)
+            )
+            if base is not None:
+                found = await asyncio.to_thread(refreshed, base, model, data, phase)
+                if found is not None:
+                    return found
         serving: dict[str, float] = {}
         if model.promotion == "if_not_worse":
             serving = await self._run(tenant, self._publisher.serving_metrics)
+        return await asyncio.to_thread(
+            train, model.algorithm, model.hyperparameters, data, phase, serving_metrics=serving
+        )
+
+    async def _train(self, tenant: Tenant, model: ModelRow, operation: Operation) -> dict[str, Any]:
         data = await self._read(tenant, model)
         self._reported("fitting", 0.05)
         fitting = time.monotonic()
-        trained = await asyncio.to_thread(
-            train,
-            model.algorithm,
-            model.hyperparameters,
-            data,
-            Phase(self._reported, 0.05, 0.95),
-            serving_metrics=serving,
-        )
+        incremental = bool(operation.request.get("incremental"))
+        trained = await self._fit(tenant, model, data, incremental=incremental)
         fitted = time.monotonic()
         self._reported("checking", 0.95)
         statistics = (await asyncio.to_thread(training_statistics, data)).as_dict()
@@ -283,7 +296,9 @@ class Trainer:
         # Not repeated after a lost answer, which would add a second version.
         row = await self._directory.run(
             tenant,
-            lambda t: self._publisher.add(t, model, trained, kept, statistics, self._began),
+            lambda t: self._publisher.add(
+                t, model, trained, kept, statistics, self._began, operation.started_at
+            ),
         )
         await self._run(tenant, lambda t: self._publisher.save_metrics(t, row))
         verdict = await self._run(tenant, lambda t: self._publisher.promote(t, model, row))

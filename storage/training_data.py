@@ -6,6 +6,7 @@ https://www.postgresql.org/docs/current/sql-copy.html (binary: 19 bytes, rows, -
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,15 @@ class TrainingDataStore:
             entities = await self._entities(connection, tenant)
             found = await self._vectors(connection, tenant) if vectors else None
         return _arrays(rows, *entities, found)
+
+    async def touched(self, tenant: Tenant, since: datetime) -> NDArray[np.int64]:
+        """Entities in the histories of who did anything since an instant; int64, ascending."""
+        async with self._service.transaction(tenant.tenant_id) as connection:
+            await connection.execute(_TRENDS["plan_for_whole_tenants"])
+            rows = await connection.fetch(
+                _SQL["read_touched"], tenant.tenant_id, tenant.version, tenant.placement, since
+            )
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 
     async def user_ids(self, tenant: Tenant, keys: Sequence[int]) -> dict[int, str]:
         """The users' ids by their numbers; those that are gone are left out."""

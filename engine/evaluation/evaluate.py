@@ -16,6 +16,7 @@ from engine.models.forms.base import History, ServingModel
 KS = (10, 20)
 _CELLS = 40_000_000
 _AT_ONCE = 200
+_SPAN = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Judged:
             scores = np.array(model.score_all(histories), np.float32)
             rows = np.repeat(np.arange(len(scores)), np.diff(histories.indptr))
             scores[rows, histories.indices] = -np.inf
-            ranked[start : start + block, : min(k, n_items)] = _top(scores, k)
+            ranked[start : start + block] = _top(scores, k)
         return ranked
 
     def rank_served(self, model: ServingModel, k: int, progress: Progress = no_progress) -> Ranked:
@@ -126,15 +127,25 @@ def _ones(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
-    """Columns of the k largest scores of each row, largest first; -1 where not above zero."""
-    np.negative(scores, out=scores)
-    k = min(k, scores.shape[1])
-    among = np.argpartition(scores, k - 1, axis=1)[:, :k].astype(np.int32)
-    found = np.take_along_axis(scores, among, axis=1)
-    order = np.lexsort((among, found), axis=1)
-    among = np.take_along_axis(among, order, axis=1)
-    among[~(np.take_along_axis(found, order, axis=1) < 0)] = -1
-    return among
+    """Columns of the k largest scores of each row, largest first; -1 where not above zero.
+
+    Equal scores by column. The k-th largest of the maxima of spans of columns is at most the k-th
+    largest score, so few scores reach it: several times faster than a partition of all.
+    """
+    n, n_items = scores.shape
+    edges = np.zeros(n, np.float32)
+    whole = n_items // _SPAN * _SPAN
+    if whole // _SPAN > k:
+        maxima = scores[:, :whole].reshape(n, -1, _SPAN).max(axis=2)
+        edges = np.maximum(-np.partition(-maxima, k - 1, axis=1)[:, k - 1], 0)
+    rows, columns = np.nonzero((scores >= edges[:, None]) & (scores > 0))
+    order = np.lexsort((columns, -scores[rows, columns], rows))
+    counts = np.bincount(rows, minlength=n)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = places < k
+    ranked = np.full((n, k), -1, np.int32)
+    ranked[rows[kept], places[kept]] = columns[order][kept]
+    return ranked
 
 
 def measured(

@@ -152,6 +152,11 @@ class Tune(Protocol[C]):
         """
 
 
+Refresh = Callable[[Interactions, C, NDArray[np.int32], Progress], sparse.csr_matrix]
+"""Rows of a neighbour matrix made anew: data, config, the rows' places ascending, progress; float32
+CSR (rows, n_items), cut to K as a fit cuts them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm(Generic[C]):
     """One way to learn; registered in `engine.models`.
@@ -165,6 +170,7 @@ class Algorithm(Generic[C]):
         refuse: says why a fit of that size cannot be done (memory), or None.
         tune: looks for settings; None: `auto` tries `grid`.
         grid: settings worth trying; the defaults when empty.
+        refresh: makes some rows of its NeighbourMatrix anew; None: only whole fits.
     """
 
     name: str
@@ -175,6 +181,7 @@ class Algorithm(Generic[C]):
     refuse: Callable[[Interactions, C], str | None] = lambda _data, _config: None
     tune: Tune[C] | None = None
     grid: tuple[C, ...] = ()
+    refresh: Refresh[C] | None = None
 
 
 AnyAlgorithm = Algorithm[Any]

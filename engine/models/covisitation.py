@@ -53,43 +53,64 @@ def fit(data: Interactions, config: CovisitationConfig, progress: Progress) -> N
 
     A visit is an interaction with a positive weight; repeated visits count each time.
     """
-    progress("counting", 0.0)
-    liked = np.flatnonzero(data.weights > 0)
-    # Visits of the same second keep one order, whatever order they were read in.
-    order = np.lexsort((data.items[liked], data.times[liked], data.users[liked]))
-    visits = data.take(liked[order])
-    n = data.n_items
-    nowhere = np.empty(0, np.int32)
-    counted = sparse.csr_matrix((np.empty(0, np.float32), (nowhere, nowhere)), shape=(n, n))
-    for pairs in _pairs(visits, config, span(progress, 0, 0.9)):
-        counted = counted + pairs
-        # What is weak in the middle of the count is given up where there is too much of it.
-        if counted.nnz > _MOST_ENTRIES:
-            counted = keep_top(counted, max(_ROOM * config.k, 1))
-    progress("keeping neighbours", 0.95)
-    popular = np.bincount(visits.items, minlength=n).astype(np.float64)
-    damped = scaled(counted, powers(popular, -1.0), powers(popular, -config.popularity))
     return NeighbourMatrix.from_matrix(
         data.entity_nos,
-        keep_top(damped, config.k),
+        _neighbours(data, config, np.arange(data.n_users, dtype=np.int32), progress),
         binary=config.binary,
         half_life_days=config.half_life_days,
         last=config.last,
     )
 
 
+def refresh(
+    data: Interactions, config: CovisitationConfig, places: NDArray[np.int32], progress: Progress
+) -> sparse.csr_matrix:
+    """The neighbours of some entities, from the visits of their visitors alone."""
+    visitors = np.unique(data.users[np.isin(data.items, places)])
+    return _neighbours(data, config, visitors, progress)[places]
+
+
+def _neighbours(
+    data: Interactions,
+    config: CovisitationConfig,
+    users: NDArray[np.int32],
+    progress: Progress,
+) -> sparse.csr_matrix:
+    """Each entity's strongest pairs among the visits of some users; CSR (n_items, n_items)."""
+    progress("counting", 0.0)
+    liked = np.flatnonzero(data.weights > 0)
+    visited = np.bincount(data.items[liked], minlength=data.n_items).astype(np.float64)
+    newest = int(data.times[liked].max()) if len(liked) else 0
+    liked = liked[np.isin(data.users[liked], users)]
+    # Visits of the same second keep one order, whatever order they were read in.
+    order = np.lexsort((data.items[liked], data.times[liked], data.users[liked]))
+    visits = data.take(liked[order])
+    n = data.n_items
+    nowhere = np.empty(0, np.int32)
+    counted = sparse.csr_matrix((np.empty(0, np.float32), (nowhere, nowhere)), shape=(n, n))
+    for pairs in _pairs(visits, config, newest, span(progress, 0, 0.9)):
+        counted = counted + pairs
+        # What is weak in the middle of the count is given up where there is too much of it.
+        if counted.nnz > _MOST_ENTRIES:
+            counted = keep_top(counted, max(_ROOM * config.k, 1))
+    progress("keeping neighbours", 0.95)
+    damped = scaled(counted, powers(visited, -1.0), powers(visited, -config.popularity))
+    return keep_top(damped, config.k)
+
+
 def _pairs(
-    visits: Interactions, config: CovisitationConfig, progress: Progress
+    visits: Interactions, config: CovisitationConfig, newest: int, progress: Progress
 ) -> Iterator[sparse.csr_matrix]:
     """Weights of pairs, CSR (items, items), row the one visited and column what it speaks for.
 
     Args:
         visits: sorted by user and time.
         config: window, steps and weights.
+        newest: the time that ages count from.
         progress: told after every part.
     """
     n = visits.n_items
-    worth = _worth(visits, config)
+    worth = _worth(visits, config, newest)
     seconds = config.window_minutes * 60
     size = max(1, _BLOCK_PAIRS // (2 * config.steps))
     for start in range(0, len(visits), size):
@@ -120,11 +141,11 @@ def _pairs(
         progress("counting", end / len(visits))
 
 
-def _worth(visits: Interactions, config: CovisitationConfig) -> NDArray[np.float32]:
+def _worth(visits: Interactions, config: CovisitationConfig, newest: int) -> NDArray[np.float32]:
     """What each visit counts, by its weight and its age."""
     worth = np.ones(len(visits)) if config.binary else visits.weights.astype(np.float64)
     if config.half_life_days is not None and len(visits):
-        ages = (visits.times.max() - visits.times) / SECONDS_A_DAY
+        ages = (newest - visits.times) / SECONDS_A_DAY
         worth = worth * np.exp2(-ages / config.half_life_days)
     return worth.astype(np.float32)
 
@@ -134,6 +155,7 @@ COVISITATION = Algorithm(
     summary="What users went to within a while of an entity, for short sessions.",
     config=CovisitationConfig,
     fit=fit,
+    refresh=refresh,
     grid=(
         CovisitationConfig(),
         CovisitationConfig(last=3),

@@ -4,11 +4,14 @@ from typing import Literal
 
 import numpy as np
 from implicit.nearest_neighbours import ItemItemRecommender, bm25_weight, tfidf_weight
+from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
 from engine.models.base import Algorithm, Interactions, ModelConfig, Progress
 from engine.models.forms.neighbours import NeighbourMatrix, keep_top
+
+_REFRESHED_AT_ONCE = 1000
 
 
 class ItemKnnConfig(ModelConfig):
@@ -46,6 +49,28 @@ def fit(data: Interactions, config: ItemKnnConfig, progress: Progress) -> Neighb
     )
 
 
+def refresh(
+    data: Interactions, config: ItemKnnConfig, places: NDArray[np.int32], progress: Progress
+) -> sparse.csr_matrix:
+    """The neighbours of some entities, by the weights of today."""
+    progress("counting", 0.1)
+    by_user = _weighted(data.matrix(config.half_life_days, binary=config.binary), config)
+    by_entity = by_user.T.tocsr()
+    blocks: list[sparse.csr_matrix] = []
+    for start in range(0, len(places), _REFRESHED_AT_ONCE):
+        some = places[start : start + _REFRESHED_AT_ONCE]
+        found = (by_entity[some] @ by_user).tocoo()
+        others = (some[found.row] != found.col) & (found.data != 0)
+        rows = sparse.csr_matrix(
+            (found.data[others].astype(np.float32), (found.row[others], found.col[others])),
+            shape=found.shape,
+        )
+        blocks.append(keep_top(rows, config.k))
+        progress("keeping neighbours", min(1.0, (start + len(some)) / len(places)))
+    stacked: sparse.csr_matrix = sparse.vstack(blocks, format="csr")
+    return stacked
+
+
 def _weighted(matrix: sparse.csr_matrix, config: ItemKnnConfig) -> sparse.csr_matrix:
     """Users by entities, float64 CSR, such that W^T W are the similarities."""
     by_entity = matrix.T.tocsr().astype(np.float64)
@@ -68,6 +93,7 @@ ITEM_KNN = Algorithm(
     summary="Entities that the same users liked, by cosine, tf-idf or BM25.",
     config=ItemKnnConfig,
     fit=fit,
+    refresh=refresh,
     grid=(
         ItemKnnConfig(),
         ItemKnnConfig(similarity="cosine"),

@@ -110,7 +110,11 @@ class ModelServicer(ModelServiceServicer):
         self, request: pb.TrainModelRequest, context: _Context
     ) -> operations_pb2.Operation:
         """Starts a training."""
-        return await self._operation(await self._trainings.train(tenant_of_call(), request.name))
+        return await self._operation(
+            await self._trainings.train(
+                tenant_of_call(), request.name, incremental=request.incremental
+            )
+        )
 
     async def WatchTraining(
         self, request: pb.WatchTrainingRequest, context: _Context

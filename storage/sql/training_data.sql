@@ -22,6 +22,16 @@ SELECT hashtextextended(e.entity_id, hashtextextended(e.entity_type, 0)), e.enti
 FROM entities e
 WHERE (SELECT penchant_guard_read($1, $2)) AND e.placement = $3 AND e.tenant_id = $1 AND e.entity_type <> 'user';
 
+-- name: read_touched
+-- Entities in the histories of users who did anything since an instant ($4): their neighbours may have changed.
+SELECT DISTINCT e.entity_no
+FROM interactions i
+JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_type = i.entity_type AND e.entity_id = i.entity_id
+WHERE (SELECT penchant_guard_read($1, $2)) AND i.tenant_id = $1 AND i.weight <> 0
+    AND i.user_id IN (
+        SELECT n.user_id FROM interactions n WHERE n.tenant_id = $1 AND n.received_at >= $4 AND n.weight <> 0
+    );
+
 -- name: read_vectors
 -- The feature vectors of a tenant's entities, $4 numbers each.
 SELECT e.entity_no, e.feature_vector

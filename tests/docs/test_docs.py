@@ -18,6 +18,7 @@ from penchant.v1 import (
 )
 from penchant.v1.error_reason_pb2 import ErrorReason
 
+from engine.models import BY_NAME
 from engine.sources import SOURCES
 from server.errors import STATUS_CODES
 from server.metrics import Metrics
@@ -189,6 +190,11 @@ def test_error_table_equals_the_code() -> None:
 def test_every_reason_has_a_meaning() -> None:
     rows = [reading.cells(row) for row in reading.marked(API, "reasons")[2:]]
     assert [row[0].strip("`") for row in rows] == sorted(_reasons())
+
+
+def test_algorithms_are_all_named() -> None:
+    text = (reading.ROOT / "docs" / "models.md").read_text()
+    assert [name for name in (*BY_NAME, "auto") if f"`{name}`" not in text] == []
 
 
 def test_candidate_sources_are_all_named() -> None:

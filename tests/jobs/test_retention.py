@@ -45,3 +45,17 @@ async def test_retention_removes_old_artefacts_that_no_version_names(
     await run_once(context, ["retention"])
     assert context.artefacts.hashes() == [fresh]
     assert unused not in context.artefacts.hashes()
+
+
+async def test_retention_removes_versions_beyond_what_a_model_keeps(
+    context: JobContext, shop: Shop
+) -> None:
+    await context.models.create(shop.tenant, "m", algorithm="als", keep_versions=2)
+    for number in range(4):
+        await context.models.add_version(
+            shop.tenant, "m", manifest={}, metadata={}, content_hash=f"{number}" * 64, size_bytes=4
+        )
+    await context.models.promote(shop.tenant, "m", "1", "test")
+    await run_once(context, ["retention"])
+    left = await context.models.versions(shop.tenant, "m", deleted=True)
+    assert sorted(row.version for row in left) == ["1", "3", "4"]

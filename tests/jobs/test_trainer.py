@@ -11,6 +11,7 @@ import pytest
 
 from engine.models import BY_NAME
 from engine.models.artefact import open_artefact
+from engine.models.forms import History
 from jobs.context import JobContext
 from jobs.operations import OperationRunner
 from jobs.trainer import carry_out
@@ -326,3 +327,46 @@ async def test_a_clusters_model_gives_users_their_segments(
     }
     told = await users.context(filled.tenant, some)
     assert told.segment == segment[some]
+
+
+async def test_an_incremental_training_makes_only_the_touched_rows_anew(
+    store: OperationStore, settings: Settings, filled: Shop, models: ModelStore, context: JobContext
+) -> None:
+    await models.create(filled.tenant, "m", algorithm="item_knn")
+    for number in range(40):
+        await filled.event(f"v{number % 8}", f"c{number}")
+    await carried_out(store, settings, filled, "m")
+    first = await models.version(filled.tenant, "m", "1")
+    assert "report" not in first.metadata
+    async with context.maintenance.connection(None) as connection:
+        # As if all of it had come long before the first training.
+        await connection.execute("UPDATE interactions SET received_at = now() - interval '1 hour'")
+    await filled.event("u1", "fresh")
+    ended = await carried_out(store, settings, filled, "m", incremental=True)
+    assert (ended.state, ended.error_message) == ("succeeded", None)
+    second = await models.version(filled.tenant, "m", "2")
+    report = second.metadata["report"]
+    # What u1 had, and the new one.
+    assert report == {"refreshed_from": "1", "rows": 6, "of": 53}
+    artefacts = context.artefacts
+    old, new = (
+        open_artefact(artefacts.path(row.content_hash), row.content_hash).model
+        for row in (first, second)
+    )
+    assert len(new.entity_nos) == len(old.entity_nos) + 1
+    fresh = set(new.entity_nos.tolist()) - set(old.entity_nos.tolist())
+    history = History(
+        np.flatnonzero(new.entity_nos == fresh.pop()).astype(np.int32),
+        np.ones(1, np.float32),
+        np.zeros(1, np.float32),
+    )
+    assert len(new.top(history, 10, history.items).items) == 5
+
+
+async def test_an_incremental_training_is_a_whole_one_where_it_cannot_be_less(
+    store: OperationStore, settings: Settings, filled: Shop, models: ModelStore
+) -> None:
+    await models.create(filled.tenant, "m", algorithm="popularity")
+    ended = await carried_out(store, settings, filled, "m", incremental=True)
+    assert (ended.state, ended.error_message) == ("succeeded", None)
+    assert "report" not in (await models.version(filled.tenant, "m", "1")).metadata

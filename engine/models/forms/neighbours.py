@@ -108,6 +108,36 @@ class NeighbourMatrix:
         n = len(self.entity_nos)
         return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n, n), copy=False)
 
+    def with_rows(
+        self, entity_nos: NDArray[np.int64], places: NDArray[np.int32], rows: sparse.csr_matrix
+    ) -> Self:
+        """This matrix over the entities of today, some of its rows made anew.
+
+        Args:
+            entity_nos: int64 (n,), ascending; entities that are not among them are dropped.
+            places: int32 (m,), ascending, places in `entity_nos` of the new rows.
+            rows: CSR (m, n).
+        """
+        n = len(entity_nos)
+        at = np.searchsorted(entity_nos, self.entity_nos)
+        at[at == n] = 0
+        known = entity_nos[at] == self.entity_nos if n else np.zeros(len(at), np.bool_)
+        kept = known & ~np.isin(at, places)
+        owners = np.repeat(np.arange(len(at)), np.diff(self.indptr))
+        stays = kept[owners] & known[self.indices]
+        new = rows.tocoo()
+        merged = sparse.csr_matrix(
+            (
+                np.concatenate([self.data[stays], new.data]).astype(np.float32),
+                (
+                    np.concatenate([at[owners[stays]], places[new.row]]),
+                    np.concatenate([at[self.indices[stays]], new.col]),
+                ),
+            ),
+            shape=(n, n),
+        )
+        return type(self).from_matrix(entity_nos, merged, **self.settings())
+
     def score_all(self, histories: sparse.csr_matrix) -> NDArray[np.float32]:
         """See ServingModel."""
         rows = self.matrix()

@@ -83,6 +83,26 @@ def test_rank_of_many_users_is_the_same_in_blocks(monkeypatch):
     assert whole.tolist() == [[1, 2, 3], [3, -1, -1], [1, 3, 2]]
 
 
+@pytest.mark.parametrize("n_items", [3, 300, 5000], ids=["few", "some", "many"])
+@pytest.mark.parametrize("distinct", [4, 10**6], ids=["ties", "no ties"])
+def test_rank_is_the_head_of_a_full_sort(n_items, distinct):
+    rng = np.random.default_rng(8)
+    scores = rng.integers(-distinct, distinct, (40, n_items)).astype(np.float32)
+    scores[7] = 0
+
+    class Given:
+        def score_all(self, _histories):
+            return scores
+
+    nothing = sparse.csr_matrix((40, n_items), dtype=np.float32)
+    expected = [
+        [int(item) for item in np.lexsort((np.arange(n_items), -row))[:20] if row[item] > 0]
+        for row in scores
+    ]
+    ranked = Judged(nothing, nothing, np.arange(40)).rank(Given(), 20)
+    assert [[item for item in row if item >= 0] for row in ranked.tolist()] == expected
+
+
 def test_rank_served_counts_ages():
     judged = Judged(
         matrix([[0, 4]]), matrix([[1]]), np.array([0]), np.array([40.0, 0.0], np.float32)

@@ -820,16 +820,24 @@ class TrainModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    INCREMENTAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name of the model. Required; NOT_FOUND when there is none."""
+    incremental: _builtins.bool
+    """incremental makes anew only the neighbour rows that interactions since the newest version touch, and
+    takes the others from it: item_knn and covisitation. A full training where that cannot be done:
+    other algorithms, no version with the same settings, or more than half of the rows touched. Deleted
+    interactions show with the next full training. Default false.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        incremental: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incremental", b"incremental", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
