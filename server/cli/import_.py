@@ -1,5 +1,6 @@
-"""`penchant import movielens DIR`."""
+"""`penchant import movielens DIR` and `penchant import model FILE`."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,57 @@ def _complain_about(errors: list[PenchantError]) -> None:
         complain(error.message)
     if len(errors) > _SHOWN_ERRORS:
         complain(f"and {len(errors) - _SHOWN_ERRORS} more rows")
+
+
+@app.command()
+def model(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a pickle or joblib file")],
+    name: Annotated[str, typer.Option(help="model to add a version to; made if missing")],
+    entity_type: Annotated[str, typer.Option(help="type of the entities its ids name")],
+    tenant: Annotated[str, typer.Option(help="tenant to load into")] = "default",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="yes, run the code that such a file may hold")
+    ] = False,
+) -> None:
+    """Adds a version out of item factors that another program trained; it does not serve yet."""
+    import tempfile
+
+    import numpy as np
+
+    from engine.foreign_models import write_foreign
+    from sources.trusted_models import read_trusted
+
+    if not trust:
+        complain("a pickle runs whatever code it holds: give --trust if the file is your own")
+        raise typer.Exit(1)
+
+    async def work() -> None:
+        foreign = read_trusted(file)
+        async with backends(load_settings(), redis=False) as settings:
+            await bootstrap(settings)
+            async with connect(settings) as deps:
+                known = await deps.tenants.get(tenant)
+                keys = [(entity_type, entity_id) for entity_id in foreign.entity_ids]
+                numbers = await deps.catalogue.numbers(known, keys)
+                rows = [place for place, key in enumerate(keys) if key in numbers]
+                nos = np.asarray([numbers[keys[place]] for place in rows], np.int64)
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "artefact"
+                    notes = {"imported_from": file.name}
+                    sent = write_foreign(known, name, foreign.factors[rows], nos, path, notes)
+                    view = await deps.transfers.take_in(known, sent, _pieces(path))
+        out.print(
+            f"made {name}@{view.row.version} of {len(rows)} entities; "
+            f"{len(keys) - len(rows)} are unknown to tenant {tenant}"
+        )
+
+    run(work())
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
 
 
 @app.command()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import joblib
+import numpy as np
 import pytest
 
 from tests.service.processes import penchant
@@ -239,3 +241,19 @@ def test_demo_recommends_with_reasons_and_ends(tmp_path: Path) -> None:
     assert len(re.findall(r"^\w+ loves .*, dislikes ", done.stdout, re.MULTILINE)) == 3
     assert len(re.findall(r"(content|item_to_item|trending|popular)\w* \d+%", done.stdout)) >= 15
     assert "grpcurl -plaintext" in done.stdout
+
+
+def test_import_model_makes_a_version_of_a_trusted_file_only(tmp_path: Path) -> None:
+    data = _classic(tmp_path / "ml")
+    assert penchant(tmp_path, "import", "movielens", str(data)).returncode == 0
+    held = {"item_ids": [1, 2, 3, 99], "item_factors": np.eye(4, 3)}
+    joblib.dump(held, tmp_path / "model.joblib")
+    words = ("import", "model", "model.joblib", "--name", "theirs", "--entity-type", "movie")
+    _fails(
+        penchant(tmp_path, *words),
+        1,
+        "a pickle runs whatever code it holds: give --trust if the file is your own",
+    )
+    done = penchant(tmp_path, *words, "--trust")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "made theirs@1 of 3 entities; 1 are unknown to tenant default\n"
