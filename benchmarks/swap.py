@@ -206,8 +206,11 @@ def main() -> None:
     parser.add_argument("--train", type=Path, help="as of benchmarks.quality; default: made up")
     parser.add_argument("--model", default="item_knn", help="an algorithm")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the phase before")
+    parser.add_argument("--smoke", action="store_true", help="short, to see that it runs")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.seconds = 2.0
     try:
         result = asyncio.run(run(arguments, log_of(arguments.train), Steps()))
     except (BadFile, service.Refused) as error:

@@ -1,0 +1,167 @@
+"""ALS inside the service beside the same fit called bare, in one run, on one machine.
+
+The bare fit is `implicit` on a ready matrix, in a process with the priority of a trainer.
+The service is measured from TrainModel to the first Recommend that the new version answers: the
+queue, reading the interactions, the fit, checks, the artefact, the promotion and the swap. The two
+take turns, so that other load falls on both. `make bench` runs it.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import numpy as np
+from penchant.v1 import recommendation_pb2_grpc
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.models import gowalla, invented
+from benchmarks.service import (
+    METADATA,
+    Log,
+    channels,
+    create_model,
+    create_tenant,
+    ingest,
+    prepare,
+    recommend_request,
+    service,
+    train,
+)
+from engine.models.als import AlsConfig
+from engine.models.base import Interactions
+
+RESULTS = Path(__file__).parent / "results"
+GOAL = 1.15
+_SPARE_SECS = 8.0
+
+
+def bare_fit(arrays: Path, settings: dict[str, object]) -> None:
+    """Prints the seconds of a fit on a ready matrix; run as a process of its own."""
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    os.nice(10)
+    loaded = np.load(arrays)
+    n_users, n_items = int(loaded["users"].max()) + 1, int(loaded["items"].max()) + 1
+    data = Interactions(
+        loaded["users"],
+        loaded["items"],
+        np.ones(len(loaded["users"]), np.float32),
+        np.zeros(len(loaded["users"]), np.int64),
+        np.arange(n_items, dtype=np.int64),
+        np.arange(n_users, dtype=np.int64),
+    )
+    matrix = data.matrix()
+    begin = time.perf_counter()
+    with threadpool_limits(1, "blas"):
+        AlternatingLeastSquares(**settings).fit(matrix, show_progress=False)
+    print(time.perf_counter() - begin)
+
+
+async def bare(arrays: Path, settings: dict[str, object]) -> float:
+    """The seconds of one bare fit."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.training", "--bare", str(arrays), json.dumps(settings),
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit("the bare fit failed")
+    return float(out)
+
+
+def _unseen(done: float, note: str = "") -> None:
+    """For nobody who waits."""
+
+
+def log_of(data: Interactions) -> Log:
+    """The interactions as the service takes them in."""
+    return Log(
+        [str(user) for user in range(data.n_users)],
+        [str(item) for item in range(data.n_items)],
+        data.users,
+        data.items,
+        np.full(len(data), 1_700_000_000, np.int64),
+    )
+
+
+async def run(data: Interactions, config: AlsConfig, rounds: int) -> dict[str, float]:
+    """The least of some rounds of each, in turn."""
+    settings = config.model_dump(exclude={"half_life_days", "binary"})
+    took: dict[str, list[float]] = {"bare": [], "service": []}
+    with tempfile.TemporaryDirectory(prefix="penchant-bench-") as directory:
+        arrays = Path(directory) / "pairs.npz"
+        np.savez(arrays, users=data.users, items=data.items)
+        async with AsyncExitStack() as stack:
+            actual = await stack.enter_async_context(service(Path(directory), 1))
+            opened = await stack.enter_async_context(channels(f"127.0.0.1:{actual.port}", 4))
+            await create_tenant(opened[0])
+            await ingest(opened, log_of(data), _unseen)
+            await prepare(actual, everything=False)
+            await create_model(opened[0], "als", "als", config.model_dump(exclude_none=True))
+            stub = recommendation_pb2_grpc.RecommendationServiceStub(opened[0])
+            for number in range(rounds):
+                took["bare"].append(await bare(arrays, settings))
+                # As in a service that trains now and then: a trainer waits with its libraries.
+                await asyncio.sleep(_SPARE_SECS)
+                begin = time.perf_counter()
+                version = await train(opened[0], "als", _unseen)
+                wanted, size = f"als@{version.version}", 1
+                while True:
+                    request = recommend_request(str(number), size)
+                    answer = await stub.Recommend(request, metadata=METADATA, timeout=30)
+                    if wanted in answer.model_versions:
+                        break
+                    size += 1
+                    await asyncio.sleep(0.02)
+                took["service"].append(time.perf_counter() - begin)
+    bare_s, service_s = min(took["bare"]), min(took["service"])
+    return {"bare_s": bare_s, "service_s": service_s, "ratio": service_s / bare_s, "goal": GOAL}
+
+
+def report(results: dict[str, float]) -> None:
+    """One table, and the same as JSON under benchmarks/results."""
+    table = Table("fit of ALS", "bare s", "in the service s", "ratio", "goal", "met")
+    table.add_row(
+        "read, fit, publish, swap",
+        f"{results['bare_s']:.1f}",
+        f"{results['service_s']:.1f}",
+        f"{results['ratio']:.3f}",
+        f"<= {GOAL}",
+        "yes" if results["ratio"] <= GOAL else "no",
+    )
+    Console().print(table)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "training.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+
+
+def main() -> None:
+    """Runs and reports."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gowalla", type=Path, help="the directory of train and valid .txt.gz")
+    parser.add_argument("--smoke", action="store_true", help="small, to see that it runs")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--bare", nargs=2, metavar=("FILE", "JSON"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        bare_fit(Path(arguments.bare[0]), json.loads(arguments.bare[1]))
+        return
+    data = gowalla(arguments.gowalla) if arguments.gowalla else invented()
+    if arguments.smoke:
+        report(
+            asyncio.run(run(data.take(np.arange(20_000)), AlsConfig(factors=16, iterations=2), 1))
+        )
+    else:
+        report(asyncio.run(run(data, AlsConfig(), arguments.rounds)))
+
+
+if __name__ == "__main__":
+    main()
