@@ -208,8 +208,12 @@ async def run(arguments: argparse.Namespace, data: Data, steps: Steps) -> dict[s
     )
     p50, p99 = np.percentile(served.took_ms, [50, 99]).tolist()
     return {
-        f"recall@{K}": judged.recall,
-        f"ndcg@{K}": judged.ndcg,
+        f"recall@{K}": judged.recall.mean,
+        f"ndcg@{K}": judged.ndcg.mean,
+        "intervals": {
+            f"recall@{K}": [judged.recall.low, judged.recall.high],
+            f"ndcg@{K}": [judged.ndcg.low, judged.ndcg.high],
+        },
         "users": judged.users,
         "model": NONE if version is None else version.algorithm,
         "settings": None if version is None else service.settings_of(version),
@@ -258,9 +262,10 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=780.0, help="time budget of auto")
     parser.add_argument(
         "--ratings",
-        choices=("auto", "stars", "weights", "ignore"),
-        default="auto",
-        help="stars: weights are what is above 2.5; weights: as they are; auto: stars if 0.5 to 5",
+        choices=("ignore", "stars", "weights", "auto"),
+        default="ignore",
+        help="ignore: any interaction is one, as what is to be found is judged; stars: weights are "
+        "what is above 2.5; weights: as they are; auto: stars if within 0.5 and 5, else weights",
     )
     parser.add_argument(
         "--hyperparameters", type=_object, default={}, help="of the model, a JSON object"

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.evaluation.bootstrap import Interval, intervals
+
 K = 20
 DAY = 86_400
 SEPARATORS = ("\t", "::", ",")
@@ -222,10 +224,10 @@ def sets_by_user(parts: Iterable[Rows], n_users: int) -> list[set[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Means over the users who have something to be found."""
+    """Means over the users who have something to be found, with 95 % bootstrap intervals."""
 
-    recall: float
-    ndcg: float
+    recall: Interval
+    ndcg: Interval
     users: int
 
 
@@ -250,4 +252,5 @@ def judge(answers: Iterable[tuple[Sequence[int], set[int]]], k: int = K) -> Judg
         ndcgs.append(gains[: len(hits)][hits].sum() / ideal[min(k, len(wanted))])
     if not recalls:
         raise BadFile("no user of the test file has an item that is not in training already")
-    return Judged(float(np.mean(recalls)), float(np.mean(ndcgs)), len(recalls))
+    found = intervals({"recall": np.asarray(recalls), "ndcg": np.asarray(ndcgs)})
+    return Judged(found["recall"], found["ndcg"], len(recalls))

@@ -33,6 +33,7 @@ from penchant.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from benchmarks.console import Advance
 from jobs.context import job_context
 from jobs.registry import run_once
+from server.logs import configure_logs
 from server.processes import running_service
 from server.settings import Settings
 from storage.config import DatabaseConfig, RedisCacheConfig
@@ -84,6 +85,7 @@ async def service(directory: Path, workers: int) -> AsyncIterator[Settings]:
         database=DatabaseConfig(url=None),
         cache=RedisCacheConfig(url=None),
     )
+    configure_logs("auto", "error")
     async with running_service(settings) as actual:
         yield actual
 
