@@ -273,8 +273,11 @@ class Database:
         if self._pool is None:
             session.terminate()
             return
+        release = asyncio.ensure_future(self._pool.release(borrowed))
+        # A borrower that is cancelled here leaves nobody to take the outcome.
+        release.add_done_callback(_take_outcome)
         try:
-            await self._pool.release(borrowed)
+            await asyncio.shield(release)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             # The pool has thrown the connection away; what the loan did has its own outcome.
             session.terminate()
@@ -287,6 +290,11 @@ class Database:
 def _session_of(borrowed: Connection) -> _Session:
     session: _Session = borrowed._con  # type: ignore[attr-defined]  # missing in the stubs
     return session
+
+
+def _take_outcome(release: asyncio.Future[None]) -> None:
+    if not release.cancelled():
+        release.exception()
 
 
 async def _keep_session(_: OwnConnection) -> None:

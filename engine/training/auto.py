@@ -34,7 +34,13 @@ class AutoConfig(ModelConfig):
         description="interactions of this time (seconds since 1970) or later are the validation "
         "part; split and share then do not matter",
     )
-    users: int = Field(4000, ge=10, le=100_000, description="most users to judge on")
+    users: int | None = Field(
+        None,
+        ge=10,
+        le=100_000,
+        description="most users to judge on; by default 4,000 to 20,000, more where a catalogue is "
+        "small",
+    )
     half_lives_days: tuple[float, ...] = Field(
         (30.0, 180.0),
         max_length=8,

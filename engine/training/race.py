@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,10 @@ class Race:
         """The best contender of some algorithms; None where there is none."""
         found = [contender for contender in self.contenders if contender.algorithm in names]
         return max(found, key=lambda contender: contender.score, default=None)
+
+    def forget_models(self) -> None:
+        """Frees the memory of models that were kept to be blended."""
+        self.contenders = [replace(contender, model=None) for contender in self.contenders]
 
     def note(self, name: str, config: ModelConfig | None, state: str, why: str) -> None:
         """A row of the report for what was not judged."""

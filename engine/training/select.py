@@ -36,8 +36,8 @@ class _Step:
 _STEPS = {
     "popularity": _Step("popularity", 0.05, 1),
     "item_knn": _Step("item_knn", 0.1, 4),
-    "als": _Step("als", 0.12, 8),
-    "spectral": _Step("spectral", 0.45, 40),
+    "als": _Step("als", 0.08, 8),
+    "spectral": _Step("spectral", 0.5, 40),
     "ease": _Step("ease", 0.2, 15),
     "slim": _Step("slim", 0.15, 10),
     HYBRID: _Step(HYBRID, 0.15, 10),
@@ -86,6 +86,7 @@ def select(
     if not race.contenders:
         why = "; ".join(f"{row['algorithm']}: {row['note']}" for row in race.rows)
         raise FailedPrecondition(f"No candidate could be trained: {why}", reason="NOT_ENOUGH_DATA")
+    race.forget_models()
     won, why = choose(race.contenders)
     evaluation = validation.evaluation(won.ranked)
     refit = whole.part(done / total, 1, f"fitting {won.algorithm}")

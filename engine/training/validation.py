@@ -17,6 +17,11 @@ K = 20
 ENOUGH_USERS = 500
 """Fewer users than these make intervals too wide to tell good models apart."""
 
+# Settings differ by a percent or less, which on 4,000 users is chance; one judgement shall still
+# take no more than some seconds.
+_USERS = (4_000, 20_000)
+_SCORES = 330e6
+
 
 @dataclass(frozen=True, slots=True)
 class Validation:
@@ -46,7 +51,7 @@ class Validation:
             return cls._named(data, config.split, config)
         if splits.spans_days(data):
             newest = cls._named(data, "temporal", config)
-            if len(newest.judged.users) >= min(ENOUGH_USERS, config.users):
+            if len(newest.judged.users) >= ENOUGH_USERS:
                 return newest
             if splits.users_return(data):
                 parts = splits.leave_last_out(data, config.share)
@@ -68,9 +73,10 @@ class Validation:
         matrix = parts.train.matrix()
         known = np.flatnonzero(np.diff(matrix.indptr))
         judged = Judged.of(matrix, parts.held_out.matrix(binary=True), known)
-        if len(judged.users) > config.users:
+        most = config.users or int(np.clip(_SCORES / max(matrix.shape[1], 1), *_USERS))
+        if len(judged.users) > most:
             rng = np.random.default_rng(config.seed)
-            some = np.sort(rng.choice(len(judged.users), config.users, replace=False))
+            some = np.sort(rng.choice(len(judged.users), most, replace=False))
             judged = Judged(judged.histories[some], judged.relevant[some], judged.users[some])
         return cls(parts.train, _aged(judged, parts.train), name)
 

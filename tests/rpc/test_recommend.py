@@ -293,7 +293,12 @@ REFUSED = {
     ),
     "scenario": (dict(scenario="x"), "UNIMPLEMENTED", "UNIMPLEMENTED", "scenario"),
     "algorithm": (dict(algorithm="als"), "UNIMPLEMENTED", "UNIMPLEMENTED", "algorithm"),
-    "model_version": (dict(model_version="1"), "UNIMPLEMENTED", "UNIMPLEMENTED", "model_version"),
+    "model_version": (
+        dict(model_version="1"),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "model_version",
+    ),
     "rotation": (dict(rotation=0.5), "UNIMPLEMENTED", "UNIMPLEMENTED", "rotation"),
 }
 

@@ -68,6 +68,14 @@ def test_validation_judges_on_no_more_users_than_asked_for_and_always_the_same(m
     assert np.all(np.diff(first.judged.histories.indptr) > 0)
 
 
+def test_validation_judges_on_fewer_users_where_the_catalogue_is_large(make_data, monkeypatch):
+    monkeypatch.setattr("engine.training.validation._USERS", (30, 100))
+    monkeypatch.setattr("engine.training.validation._SCORES", 120 * 70)
+    assert len(Validation.of(make_data(n_items=120), AutoConfig()).judged.users) == 70
+    assert len(Validation.of(make_data(n_items=600), AutoConfig()).judged.users) == 30
+    assert len(Validation.of(make_data(n_items=60), AutoConfig()).judged.users) == 100
+
+
 def test_values_are_recall_and_ndcg_together(make_data):
     validation = Validation.of(make_data(), AutoConfig())
     perfect = np.full((len(validation.judged.users), 20), -1, np.int32)
