@@ -272,11 +272,10 @@ class Trainer:
                 found = await asyncio.to_thread(refreshed, base, model, data, phase)
                 if found is not None:
                     return found
-        serving: dict[str, float] = {}
-        if model.promotion == "if_not_worse":
-            serving = await self._run(tenant, self._publisher.serving_metrics)
+        # Whoever has versions compared wants figures of each, and pays a second fit for them.
+        validate = model.promotion == "if_not_worse"
         return await asyncio.to_thread(
-            train, model.algorithm, model.hyperparameters, data, phase, serving_metrics=serving
+            train, model.algorithm, model.hyperparameters, data, phase, validate=validate
         )
 
     async def _train(self, tenant: Tenant, model: ModelRow, operation: Operation) -> dict[str, Any]:

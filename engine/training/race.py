@@ -15,6 +15,7 @@ from engine.models.forms.base import ServingModel
 from engine.training.checks import missing
 from engine.training.phases import Phase
 from engine.training.validation import Validation
+from storage.exceptions import FailedPrecondition
 
 BLENDED = ("spectral", "ease", "slim")
 """Algorithms whose matrices are blended."""
@@ -23,7 +24,7 @@ Clock = Callable[[], float]
 _RESERVE = 1.25
 
 # One candidate that cannot cope with the data must not cost the others.
-_UNFIT = (ArithmeticError, MemoryError, ValueError)
+_UNFIT = (ArithmeticError, MemoryError, ValueError, FailedPrecondition)
 
 
 class Budget:

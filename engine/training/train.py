@@ -26,7 +26,6 @@ def train(
     progress: Progress = no_progress,
     *,
     validate: bool = False,
-    serving_metrics: Mapping[str, float] | None = None,
     seconds: float | None = None,
 ) -> Trained:
     """Trains on all interactions.
@@ -37,8 +36,6 @@ def train(
         progress: told of phases; raises Cancelled when the training is to stop.
         validate: also fits on a training part and measures that on the rest, as "auto" does
             always; twice the time.
-        serving_metrics: figures of the version that serves; when there are some, this one is
-            measured too, so that the two can be compared.
         seconds: bounds the time budget of "auto"; others take what they take.
 
     Raises:
@@ -54,7 +51,7 @@ def train(
         return select(data, config, progress)
     whole = Phase(progress)
     metrics: dict[str, float] = {}
-    if validate or serving_metrics:
+    if validate:
         metrics = _measured(algorithm, config, data, whole.part(0, 0.5))
     model = fit(BY_NAME[algorithm], config, data, whole.part(0.5 if metrics else 0, 1))
     return Trained(model, algorithm, config.model_dump(mode="json"), metrics)

@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
-import subprocess
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -18,12 +16,10 @@ from penchant import Client, SyncClient
 
 from storage.embedded.processes import alive
 from tests.service.calls import FILMS, calling
+from tests.service.grpcurl import GRPCURL, grpcurl
 from tests.service.processes import RunningService, Services, eventually, free_port, penchant
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
-
-_PLACES = (os.environ["PATH"], Path(__file__).parents[2] / ".tools/bin", Path.home() / "go/bin")
-GRPCURL = shutil.which("grpcurl", path=os.pathsep.join(map(str, _PLACES)))
 
 
 @pytest.fixture(scope="module")
@@ -60,43 +56,32 @@ def test_sync_client_streams_and_pages(service: RunningService) -> None:
     assert sorted(found) == sorted(set(FILMS) - {"f01"})
 
 
-def _grpcurl(service: RunningService, *words: str, **request: object) -> str:
-    assert GRPCURL is not None
-    data = ["-d", json.dumps(request)] if request else []
-    done = subprocess.run(
-        [GRPCURL, "-plaintext", *data, service.target, *words],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_grpcurl_is_there_in_ci() -> None:
     assert GRPCURL is not None or not os.environ.get("CI")
 
 
 @pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 def test_grpcurl_needs_no_proto_files(service: RunningService) -> None:
-    listed = _grpcurl(service, "list").split()
+    listed = grpcurl(service, "list").split()
     assert {"grpc.health.v1.Health", "penchant.v1.InteractionService"} <= set(listed)
-    described = _grpcurl(service, "describe", "penchant.v1.RecommendationService")
+    described = grpcurl(service, "describe", "penchant.v1.RecommendationService")
     assert "rpc Recommend " in described
-    assert "SERVING" in _grpcurl(service, "grpc.health.v1.Health/Check")
+    assert "SERVING" in grpcurl(service, "grpc.health.v1.Health/Check")
     for title, genre in (("dune", "sf"), ("ubik", "sf"), ("emma", "romance")):
         entity = {
             "entity": {"entity_type": "novel", "entity_id": title},
             "attributes": {"genre": genre},
         }
-        _grpcurl(service, "penchant.v1.EntityService/UpsertEntity", entity=entity)
+        grpcurl(service, "penchant.v1.EntityService/UpsertEntity", entity=entity)
     liked = {
         "user_id": "eve",
         "entity": {"entity_type": "novel", "entity_id": "dune"},
         "interaction_type": "like",
     }
     ingest = "penchant.v1.InteractionService/IngestInteraction"
-    ack = json.loads(_grpcurl(service, ingest, interaction=liked))["ack"]
+    ack = json.loads(grpcurl(service, ingest, interaction=liked))["ack"]
     answer = json.loads(
-        _grpcurl(
+        grpcurl(
             service,
             "penchant.v1.RecommendationService/Recommend",
             user_id="eve",

@@ -1,6 +1,7 @@
 """A training by the processes of a service: what serves, what survives a crash and damage."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from penchant.v1 import interaction_pb2, model_pb2, model_pb2_grpc
 
 from storage.embedded.processes import command_line
 from tests.service.calls import PATIENCE, Caller, interaction, until
+from tests.service.grpcurl import GRPCURL, grpcurl
 from tests.service.processes import RunningService, Services, eventually, family
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
@@ -168,6 +170,39 @@ async def test_a_killed_trainer_and_a_damaged_artefact_leave_the_older_version_s
     told = [line for line in service.events() if "cannot be served" in line["event"]]
     assert told
     assert "checksum" in told[0]["problem"]
+
+
+@pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
+async def test_grpcurl_takes_a_model_through_its_life(services: Services) -> None:
+    service = _start(services)
+    async with grpc.aio.insecure_channel(service.target) as channel:
+        await Trainer(channel).ingest()
+
+    def call(method: str, **request: object) -> dict[str, Any]:
+        text = grpcurl(service, f"penchant.v1.ModelService/{method}", **request)
+        answers = text.replace("}\n{", "}\n\x00{").split("\x00")  # a stream: the last one
+        return json.loads(answers[-1])
+
+    assert "google.longrunning.Operations" in grpcurl(service, "list").split()
+    names = {algorithm["name"] for algorithm in call("ListAlgorithms")["algorithms"]}
+    assert {"auto", "spectral", "ease", "als", "svd", "hybrid"} <= names
+    for name, algorithm in (("main", "item_knn"), ("other", "popularity")):
+        call("CreateModel", model={"name": name, "algorithm": algorithm})
+        operation = call("TrainModel", name=name)["name"]
+        ended = call("WatchTraining", operation=operation)
+        assert ended["done"], ended
+        assert ended["response"]["version"]["version"] == "1"
+        got = json.loads(
+            grpcurl(service, "google.longrunning.Operations/GetOperation", name=operation)
+        )
+        assert got["metadata"]["share"] == 1
+    compared = call("CompareModels")
+    assert [v["version"]["model"] for v in compared["versions"]] == ["main", "other"]
+    promoted = call("PromoteVersion", name="other", version="1", force=True)
+    assert promoted["previous"] == "main@1"
+    assert call("GetModel", name="other")["model"]["serving_version"] == "1"
+    assert call("RollbackModel", name="other")["previous"] == "other@1"
+    assert call("GetModel", name="main")["model"]["serving_version"] == "1"
 
 
 def _damage(path: Path) -> None:
