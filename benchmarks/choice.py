@@ -93,6 +93,7 @@ def run(data: Interactions, config: AutoConfig) -> dict[str, Any]:
     return {
         "users": len(judged.users),
         "chosen": {"algorithm": chosen.algorithm, "hyperparameters": chosen.hyperparameters},
+        "report": chosen.report,
         "figures": figures,
     }
 

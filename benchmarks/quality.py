@@ -199,6 +199,8 @@ async def run(arguments: argparse.Namespace, data: Data, steps: Steps) -> dict[s
             seconds["serving"] = time.monotonic() - began
     if arguments.answers:
         write_answers(arguments.answers, served)
+    if arguments.report and version is not None:
+        arguments.report.write_text(MessageToJson(version.report), encoding="utf-8")
     judged = judge(
         (
             [data.items.codes.get(item, -1) for item in served.lists[name]],
@@ -257,6 +259,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="a user with items, or user, item[, rating[, unix time]]; default: by the first line",
     )
     parser.add_argument("--model", default=AUTO, help="an algorithm, auto, or none for no model")
+    parser.add_argument("--report", type=Path, help="file for what auto tried, JSON")
     parser.add_argument("--answers", type=Path, help="file for the lists, JSON lines")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=780.0, help="time budget of auto")

@@ -34,7 +34,7 @@ _HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
 _NEIGHBOURS_OF = 64  # anchors; older ones have faded to a seventh, and cost as much
 _LAYOUT = 3  # of cached answers; part of the key
 _HISTORY = 200  # interactions that the sources look at
-_HISTORY_OF_MODEL = 1000  # a model takes in more, at little cost
+_HISTORY_OF_MODEL = 3000  # a model takes in more, at little cost
 _OFFERED = 4  # times the page, by a model: hidden and seen ones drop out in PostgreSQL
 _OFFERED_FILTERED = 2000  # where a filter or a type may drop most of them
 

@@ -146,9 +146,10 @@ class Tune(Protocol[C]):
     def __call__(
         self, train: Interactions, judge: Judge, seconds: float, progress: Progress
     ) -> Sequence[Trial[C]]:
-        """Trials in the order they were made, none begun after so many seconds; at least one.
+        """Trials, none begun after so many seconds; at least one. The last is the one to take.
 
-        The best trial's score is that of the model as it would be served (cut to K).
+        Its score is that of the model as it would be served (cut to K); others may have a higher
+        one that is put down to noise.
         """
 
 

@@ -15,6 +15,10 @@ _TIERS = (
 """From simple to complicated."""
 _UNKNOWN = 3
 
+NOISE = 0.01
+"""Of the best score: the users judged on are a sample, and so is their validation part. A gain
+within it does not carry over to other interactions, however narrow the interval over users is."""
+
 
 def tier(algorithm: str) -> int:
     """How complicated an algorithm is, from 0; others than ours count as single models."""
@@ -25,13 +29,14 @@ def choose(contenders: Sequence[Contender]) -> tuple[Contender, str]:
     """The winner, and a sentence that says why.
 
     A contender is not told apart from the best when the 95 % interval of their paired difference,
-    user by user, reaches zero. Of those the simplest tier is taken, and the best within it.
+    user by user, reaches zero, or when the difference is within NOISE. Of those the simplest tier
+    is taken, and the best within it.
 
     Args:
         contenders: at least one, all judged on the same users.
     """
     best = max(contenders, key=lambda contender: (contender.score, -tier(contender.algorithm)))
-    level = [c for c in contenders if difference(best.values, c.values).low <= 0]
+    level = [c for c in contenders if _level(best, c)]
     simplest = min(tier(contender.algorithm) for contender in level)
     won = max(
         (contender for contender in level if tier(contender.algorithm) == simplest),
@@ -45,3 +50,8 @@ def choose(contenders: Sequence[Contender]) -> tuple[Contender, str]:
         f"score ({best.score:.4f}), and not told apart from it: the difference is {gap.mean:.4f}, "
         f"from {gap.low:.4f} to {gap.high:.4f}."
     )
+
+
+def _level(best: Contender, other: Contender) -> bool:
+    gap = difference(best.values, other.values)
+    return gap.low <= 0 or gap.mean <= NOISE * best.score

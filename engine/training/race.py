@@ -152,10 +152,9 @@ class Race:
         except _UNFIT as error:
             self.note(name, None, "failed", _said(error))
             return
-        won = max(trials, key=lambda trial: trial.score)
-        for trial in trials:
-            if trial is not won:
-                self._row(name, trial.config, trial.score, trial.seconds, "tuning")
+        *others, won = trials
+        for trial in others:
+            self._row(name, trial.config, trial.score, trial.seconds, "tuning")
         took = _fit_seconds(trials)
         if last and last[0][0] == won.score:
             self._enter(name, won.config, last[0][1], last[0][2], took)

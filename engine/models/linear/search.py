@@ -8,6 +8,10 @@ from engine.models.base import ModelConfig, Trial
 
 C = TypeVar("C", bound=ModelConfig)
 
+LEAST_GAIN = 0.005
+"""A step away from where the search stands must gain so much of the score: less is noise of the
+users judged on, and many such steps together lead astray."""
+
 
 class Deadline:
     """How much of a number of seconds is left, by the monotonic clock."""
@@ -32,8 +36,11 @@ def climb(
 ) -> list[Trial[C]]:
     """One coordinate pass: each field in turn steps along its grid as long as that helps.
 
-    The first step goes up, and down where up did not help. At the end of the time no further
-    trial begins; the start is always tried.
+    The first step goes up, and down where up did not help; to help is to gain LEAST_GAIN. At the
+    end of the time no further trial begins; the start is always tried.
+
+    Returns:
+        The trials in their order, but for the last: where the search ended.
 
     Args:
         start: its values lie on the grids.
@@ -59,26 +66,26 @@ def climb(
             at = place + step
             while 0 <= at < len(grid) and deadline.spent < 1:
                 trial = attempt(top.config.model_copy(update={name: grid[at]}))
-                if trial.score <= top.score:
+                if trial.score <= (1 + LEAST_GAIN) * top.score:
                     break
                 top, at = trial, at + step
-    return trials
+    return [*(trial for trial in trials if trial is not top), top]
 
 
 def winner(trials: Sequence[Trial[C]]) -> Trial[C]:
-    """The best trial; the earlier of equal ones."""
-    return max(trials, key=lambda trial: trial.score)
+    """Where a climb ended."""
+    return trials[-1]
 
 
 def as_served(trials: Sequence[Trial[C]], score: float, seconds: float) -> list[Trial[C]]:
-    """Trials whose best one has the score of the model as it is served, cut to K.
+    """Trials whose last one has the score of the model as it is served, cut to K.
 
     The cut costs the other settings about as much, so their scores change by the same factor and
     keep their order.
 
     Args:
         trials: scored uncut.
-        score: of the best one, cut.
+        score: of the last one, cut.
         seconds: that its cut and its score took.
     """
     top = winner(trials)

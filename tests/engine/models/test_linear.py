@@ -142,14 +142,20 @@ _GRIDS = {"x": (-2, -1, 0, 1, 2, 3, 4), "y": (-2, -1, 0, 1)}
 
 
 def _height(config: _Hill) -> float:
-    return 100.0 - (config.x - 2) ** 2 - (config.y + 1) ** 2
+    return 100.0 - 5 * (config.x - 2) ** 2 - 5 * (config.y + 1) ** 2
 
 
 def test_a_climb_walks_up_each_coordinate_in_turn() -> None:
     trials = climb(_Hill(), _GRIDS, _height, Deadline(60))
     walked = [(trial.config.x, trial.config.y) for trial in trials]
-    assert walked == [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1), (2, -1), (2, -2)]
+    assert walked == [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1), (2, -2), (2, -1)]
     assert winner(trials).config == _Hill(x=2, y=-1)
+
+
+def test_a_climb_does_not_follow_noise() -> None:
+    trials = climb(_Hill(), _GRIDS, lambda config: 100.0 + 0.4 * config.x, Deadline(60))
+    assert winner(trials).config == _Hill()
+    assert max(trial.score for trial in trials) > winner(trials).score
 
 
 def test_a_climb_out_of_time_tries_the_start_alone() -> None:

@@ -105,13 +105,14 @@ def test_select_tunes_and_takes_the_best_settings(make_data):
     assert shares == sorted(shares)
 
 
-def test_select_fits_again_when_the_last_judged_is_not_the_best(make_data):
+def test_select_fits_again_when_the_last_judged_is_not_the_one_to_take(make_data):
     def tune(train, judge, seconds, progress):
         configs = [ITEM_KNN.config(k=k) for k in (100, 1)]
-        return [
+        trials = [
             Trial(config, judge(ITEM_KNN.fit(train, config, no_progress)), 0.1)
             for config in configs
         ]
+        return trials[::-1]
 
     trained = select(
         make_data(), AutoConfig(), no_progress, algorithms=table(replace(ITEM_KNN, tune=tune))
