@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
+from google.protobuf.json_format import MessageToJson
 from penchant.v1.model_pb2 import ModelVersion
 from penchant.v1.recommendation_pb2_grpc import RecommendationServiceStub
 
