@@ -1,6 +1,7 @@
 """Long work as a queue: who takes it, who ends it, and what is started by the clock."""
 
 import asyncio
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -214,3 +215,9 @@ async def test_due_model_whose_training_still_runs_is_only_moved_on(
     assert await store.start_due(NOW, lambda _schedule, _after: None) == 1
     assert await store.page(tenant, None, 10) == [first]
     assert (await models.get(tenant, "m")).next_run_at is None
+
+
+async def test_ids_grow_with_time_and_are_version_7(store: OperationStore, tenant: Tenant) -> None:
+    made = [(await store.start(tenant, "train", f"n{n}", {})).operation_id for n in range(50)]
+    assert made == sorted(made)
+    assert {uuid.UUID(name).version for name in made} == {7}
