@@ -32,6 +32,10 @@ MAINTENANCE_ROLE = "penchant_maintenance"
 _HEALTH_TIMEOUT_SECS = 0.3
 _HEALTH_CLEANUP_SECS = 0.2  # for giving up a query that is under way
 _CLOSE_TIMEOUT_SECS = 5.0
+# The last is what the pool says when it has just let go of the connection, which broke.
+_ENDED_IN_RELEASE = (
+    OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
+)  # fmt: skip
 _HANDSHAKE_TIMEOUT_SECS = 5.0
 _SETTINGS = {
     "application_name": "penchant",
@@ -278,7 +282,7 @@ class Database:
         release.add_done_callback(_take_outcome)
         try:
             await asyncio.shield(release)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _ENDED_IN_RELEASE:
             # The pool has thrown the connection away; what the loan did has its own outcome.
             session.terminate()
 

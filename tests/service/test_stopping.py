@@ -140,6 +140,7 @@ class _Load:
     def __init__(self, target: str) -> None:
         self.acked: dict[str, list[str]] = {}
         self.codes: Counter[grpc.StatusCode] = Counter()
+        self.said: set[str | None] = set()
         self._target = target
 
     async def one_by_one(self, user: str) -> None:
@@ -174,6 +175,7 @@ class _Load:
             # issue 36066).
             lost = error.details() == "Internal error from Core"
             self.codes[grpc.StatusCode.UNAVAILABLE if lost else error.code()] += 1
+            self.said.add(error.details())
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ async def test_nothing_acknowledged_is_lost(module_services: Services, how: sign
         members = service.family()
         service.send(how)
         await asyncio.gather(*tasks)
-    assert load.codes == {grpc.StatusCode.UNAVAILABLE: len(tasks)}
+    assert load.codes == {grpc.StatusCode.UNAVAILABLE: len(tasks)}, load.said
     assert await asyncio.to_thread(service.wait) == (0 if how is signal.SIGTERM else -how)
 
     # At once and on the same port, while what is left of the former service still goes.
