@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.models.base import SECONDS_A_DAY
 from engine.models.forms import NeighbourMatrix
 from engine.models.forms.base import History, Scored, ServingModel
 from engine.sources import Anchor
 from storage.entities import EntityKey
 from storage.users import HistoryItem
 
-SECONDS_A_DAY = 86400.0
 _NOTHING: NDArray[np.int32] = np.empty(0, np.int32)
 
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from engine.answers import Item, Reason, SourceScore
 from engine.blend import blend
 from engine.diversity import mmr
+from engine.models.forms.base import MAX_BECAUSE
 from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Anchor, Inputs
 from storage.vector_store import Candidate
 
-MAX_BECAUSE = 3
 _MMR_DEPTH = 5  # pages that diversity looks ahead
 _FILL_UP = 1e-3  # of the usual weights: below the last of a model's candidates
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -66,7 +65,7 @@ class ModelShelf:
         self._limit = limit
         self._serving: OrderedDict[int, _Place] = OrderedDict()
         self._named: OrderedDict[tuple[int, str, str], LoadedModel] = OrderedDict()
-        self._under_way: dict[object, asyncio.Task[LoadedModel | None]] = {}
+        self._under_way: dict[int, asyncio.Task[LoadedModel | None]] = {}
         self._failed_at: dict[int, float] = {}
 
     async def serving(self, tenant: Tenant, revision: int) -> LoadedModel | None:
@@ -85,7 +84,11 @@ class ModelShelf:
             return None
         if time.monotonic() - self._failed_at.get(tenant.tenant_no, -_RETRY_SECS) < _RETRY_SECS:
             return place.loaded if place else None
-        task = self._once(tenant.tenant_no, lambda: self._load_serving(tenant, revision))
+        task = self._under_way.get(tenant.tenant_no)
+        if task is None:
+            task = asyncio.create_task(self._load_serving(tenant, revision))
+            self._under_way[tenant.tenant_no] = task
+            task.add_done_callback(lambda _: self._under_way.pop(tenant.tenant_no, None))
         if place is not None:
             return place.loaded
         done, _ = await asyncio.wait([task], timeout=FIRST_WAIT_SECS)
@@ -110,16 +113,6 @@ class ModelShelf:
         self._named[key] = loaded
         self._shrink()
         return loaded
-
-    def _once(
-        self, key: object, work: Callable[[], Awaitable[LoadedModel | None]]
-    ) -> asyncio.Task[LoadedModel | None]:
-        task = self._under_way.get(key)
-        if task is None:
-            task = asyncio.ensure_future(_awaited(work))
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
-        return task
 
     async def _load_serving(self, tenant: Tenant, revision: int) -> LoadedModel | None:
         try:
@@ -166,9 +159,3 @@ class ModelShelf:
             self._serving.popitem(last=False)
         while len(self._named) > self._limit:
             self._named.popitem(last=False)
-
-
-async def _awaited(
-    work: Callable[[], Awaitable[LoadedModel | None]],
-) -> LoadedModel | None:
-    return await work()

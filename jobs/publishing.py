@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 
 from engine.models.artefact import content_hash, open_artefact, write_artefact
-from engine.models.base import Interactions
+from engine.models.base import SECONDS_A_DAY, Interactions
 from engine.models.forms.base import History, ServingModel
 from engine.registry_transfer import tenant_facts
 from engine.training.fitting import Trained
 from engine.training.promotion import not_worse
 from storage.artefacts import ArtefactStore
 from storage.exceptions import FailedPrecondition
-from storage.models import ModelRow, ModelStore, VersionRow
+from storage.models import ModelRow, ModelStore, Serving, VersionRow
 from storage.tenants import Tenant
 from storage.training_metrics import TrainingMetricsStore
 
 _TRIED_USERS = 5
 _TRIED_K = 10
-_SECONDS_A_DAY = 86400.0
 
 
 class UnfitModel(FailedPrecondition):
@@ -120,7 +119,7 @@ def _history(data: Interactions, user: int) -> History:
     items, places = np.unique(data.items[rows], return_inverse=True)
     newest = np.zeros(len(items), np.int64)
     np.maximum.at(newest, places, data.times[rows])
-    ages = (data.times.max() - newest) / _SECONDS_A_DAY
+    ages = (data.times.max() - newest) / SECONDS_A_DAY
     order = np.argsort(ages, kind="stable")
     weights = np.bincount(places, data.weights[rows], len(items))
     return History(
@@ -137,11 +136,8 @@ class Publisher:
         self._models = models
         self._metrics = metrics
 
-    async def serving_metrics(self, tenant: Tenant) -> dict[str, float]:
+    async def _metrics_of(self, tenant: Tenant, serving: Serving) -> dict[str, float]:
         """The figures of the version that serves; empty where there are none."""
-        serving = await self._models.serving(tenant)
-        if serving is None:
-            return {}
         version = await self._models.version(tenant, serving.model_name, serving.version)
         found = version.metadata.get("metrics")
         return dict(found) if isinstance(found, dict) else {}
@@ -196,10 +192,11 @@ class Publisher:
             return Verdict(False, "The model promotes by PromoteVersion only.")
         if model.promotion == "always":
             better, note = True, "The model promotes every new version."
-        elif await self._models.serving(tenant) is None:
+        elif (serving := await self._models.serving(tenant)) is None:
             better, note = True, "No version served before."
         else:
-            better, note = not_worse(row.metadata["metrics"], await self.serving_metrics(tenant))
+            present = await self._metrics_of(tenant, serving)
+            better, note = not_worse(row.metadata["metrics"], present)
         if not better:
             return Verdict(False, note)
         try:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +61,6 @@ class UserContext:
         segment: the user entity's value of the tenant's segment attribute, or "".
     """
 
-    versions: Versions
     interaction_count: int
     accumulator: NDArray[np.float32] | None
     history: tuple[HistoryItem, ...]
@@ -87,15 +85,6 @@ class UserSegment:
     factors: NDArray[np.float32]
 
 
-def _versions(row: Any) -> Versions:
-    return Versions(
-        catalogue_revision=row["catalogue_revision"] or 0,
-        revision=row["revision"] or 0,
-        model_revision=row["model_revision"] or 0,
-        transaction_id=row["transaction_id"],
-    )
-
-
 class UserStore:
     """The user_profiles table and what is read beside it, for one tenant a call."""
 
@@ -108,7 +97,13 @@ class UserStore:
             row = await connection.fetchrow(
                 _SQL["user_versions"], tenant.tenant_id, tenant.version, user_id
             )
-        return _versions(row)
+        assert row is not None
+        return Versions(
+            catalogue_revision=row["catalogue_revision"] or 0,
+            revision=row["revision"] or 0,
+            model_revision=row["model_revision"] or 0,
+            transaction_id=row["transaction_id"],
+        )
 
     async def context(
         self, tenant: Tenant, user_id: str, *, interactions: int = 200, vectors: int = 30
@@ -145,7 +140,6 @@ class UserStore:
             )
         )
         return UserContext(
-            versions=_versions(row),
             interaction_count=row["interaction_count"] or 0,
             accumulator=row["accumulator"],
             history=history,

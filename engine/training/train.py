@@ -26,7 +26,6 @@ def train(
     progress: Progress = no_progress,
     *,
     validate: bool = False,
-    seconds: float | None = None,
 ) -> Trained:
     """Trains on all interactions.
 
@@ -36,7 +35,6 @@ def train(
         progress: told of phases; raises Cancelled when the training is to stop.
         validate: also fits on a training part and measures that on the rest, as "auto" does
             always; twice the time.
-        seconds: bounds the time budget of "auto"; others take what they take.
 
     Raises:
         InvalidArgument: UNKNOWN_ALGORITHM or INVALID_HYPERPARAMETERS.
@@ -46,8 +44,6 @@ def train(
     config = check_hyperparameters(algorithm, hyperparameters)
     check_needs(algorithm, data, config)
     if isinstance(config, AutoConfig):
-        if seconds is not None:
-            config = config.model_copy(update={"seconds": min(config.seconds, seconds)})
         return select(data, config, progress)
     whole = Phase(progress)
     metrics: dict[str, float] = {}

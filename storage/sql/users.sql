@@ -8,13 +8,10 @@ SELECT
 WHERE (SELECT penchant_guard_read($1, $2));
 
 -- name: user_context
--- What an answer for a user starts from, in one round trip: versions, profile and recent history
+-- What an answer for a user starts from, in one round trip: profile and recent history
 -- (one place an entity, newest first, with the sum of its weights).
 SELECT
-    (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision,
-    (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS transaction_id,
-    (SELECT m.revision FROM model_promotions m WHERE m.tenant_id = $1 ORDER BY m.revision DESC LIMIT 1) AS model_revision,
-    p.revision, p.interaction_count, p.accumulator, p.last_interaction_at,
+    p.interaction_count, p.accumulator,
     h.entity_nos, h.entity_types, h.entity_ids, h.weights, h.happened_at, h.vectors,
     coalesce(
         (SELECT u.attributes ->> $5 FROM entities u

@@ -35,7 +35,7 @@ def test_train_is_the_same_twice(make_data):
 
 
 def test_train_auto_reports(make_data):
-    trained = train("auto", {"candidates": ["item_knn"]}, make_data(), seconds=60)
+    trained = train("auto", {"candidates": ["item_knn"], "seconds": 60}, make_data())
     assert trained.algorithm == "item_knn"
     assert trained.report["budget_seconds"] == 60
     text = report_table(trained.report)
