@@ -9,7 +9,7 @@ ARGS ?=
 # One test process a core; each starts its own servers.
 JOBS ?= 2
 
-.PHONY: help setup demo serve test test-slow lint format types proto proto-check requirements bench clean
+.PHONY: help setup demo serve test test-slow lint format types proto proto-check requirements audit sbom bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -75,6 +75,16 @@ proto-check: setup
 requirements: setup ## Pins every dependency anew, by hash
 	$(BIN)/python requirements/compile.py
 
+audit: setup ## Known vulnerabilities of what is pinned, and unsafe calls in the code
+	$(BIN)/python requirements/audit.py
+	$(BIN)/ruff check --select S --ignore S101 server engine storage jobs sources clients requirements
+
+sbom: setup ## The software bill of materials of what runs: build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements/runtime.txt --pyproject pyproject.toml \
+	  --output-reproducible --of JSON -o build/sbom.cdx.json
+	@echo "build/sbom.cdx.json"
+
 # The data set that MODELS.md speaks of, where it is at hand; made-up data of its shape otherwise.
 GOWALLA ?= $(wildcard ../shared/data/gowalla)
 
@@ -83,6 +93,7 @@ bench: setup ## Calls, scoring and training beside their references, in one run
 	$(BIN)/python -m benchmarks.models $(if $(GOWALLA),--gowalla $(GOWALLA)) $(ARGS)
 	$(BIN)/python -m benchmarks.training $(if $(GOWALLA),--gowalla $(GOWALLA)) $(ARGS)
 	$(BIN)/python -m benchmarks.swap $(ARGS)
+	$(BIN)/python -m benchmarks.noisy $(ARGS)
 
 clean: ## Removes what make made
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from penchant.v1 import entity_pb2, interaction_pb2, recommendation_pb2
 from penchant.v1.common_pb2 import EntityRef
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.console import tell
 from benchmarks.echo import METHOD as ECHO
 from jobs.context import job_context
 from jobs.registry import run_once
@@ -34,7 +34,6 @@ from storage.config import DatabaseConfig, RedisCacheConfig
 RECOMMEND = "/penchant.v1.RecommendationService/Recommend"
 INGEST = "/penchant.v1.InteractionService/IngestInteraction"
 TENANT = "default"
-RESULTS = Path(__file__).parent / "results"
 
 
 def pinned(core: int) -> list[str]:
@@ -188,9 +187,7 @@ def report(results: dict[str, dict[str, float]]) -> None:
             f"{r['p99_ms']:.2f}",
             f"{r['errors']:.0f}",
         )
-    Console().print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "baseline.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    tell("baseline", table, results)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ something to be found, with 95 % bootstrap intervals, and the paired difference 
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.console import tell
 from benchmarks.quality_data import BadFile, Ids, read
 from engine.evaluation import splits
 from engine.evaluation.bootstrap import difference, intervals
@@ -28,7 +28,6 @@ from engine.models.forms.base import ServingModel
 from engine.training.auto import AutoConfig
 from engine.training.select import select
 
-RESULTS = Path(__file__).parent / "results"
 K = 20
 ALONE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "popularity": ("popularity", {}),
@@ -100,8 +99,7 @@ def run(data: Interactions, config: AutoConfig) -> dict[str, Any]:
 
 def report(results: dict[str, Any]) -> None:
     """One table, and the same as JSON under benchmarks/results."""
-    console = Console()
-    console.print(f"{results['users']} users; auto chose {results['chosen']['algorithm']}")
+    Console().print(f"{results['users']} users; auto chose {results['chosen']['algorithm']}")
     table = Table("model", "ndcg@20", "95 %", "recall@20", "auto minus it", "95 %")
     for label, figures in results["figures"].items():
         ndcg, recall, gap = (figures[n] for n in (f"ndcg@{K}", f"recall@{K}", "auto_minus"))
@@ -113,9 +111,7 @@ def report(results: dict[str, Any]) -> None:
             f"{gap['mean']:+.4f}",
             f"{gap['low']:+.4f} to {gap['high']:+.4f}",
         )
-    console.print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "choice.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    tell("choice", table, results)
 
 
 def main() -> None:

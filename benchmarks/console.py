@@ -1,13 +1,20 @@
-"""How far a long measurement is: bars in a terminal, plain lines elsewhere, all on stderr."""
+"""What a measurement says: how far it is, on stderr, and in the end its results.
 
+How far it is are bars in a terminal, plain lines elsewhere.
+"""
+
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+RESULTS = Path(__file__).parent / "results"
 _LINE_SECS = 10.0
 
 
@@ -57,3 +64,10 @@ class Steps:
                 self.say(f"{name}: {done / total:.0%} {note}".rstrip())
 
         return advance
+
+
+def tell(name: str, table: Table, results: object) -> None:
+    """Prints a table, and writes the results as JSON to benchmarks/results/NAME.json."""
+    Console().print(table)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=2), encoding="utf-8")

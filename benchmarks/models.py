@@ -6,26 +6,24 @@ neighbour matrix scores one history and takes the best. `make bench` runs it.
 """
 
 import argparse
-import gzip
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from benchmarks.console import tell
+from benchmarks.quality_data import Ids, read
 from engine.models import item_knn
 from engine.models.als import ALS, AlsConfig
 from engine.models.base import Interactions, no_progress
 from engine.models.forms import History, NeighbourMatrix
 from engine.models.item_knn import ItemKnnConfig
 
-RESULTS = Path(__file__).parent / "results"
 HISTORY = 27
 WANTED = 100
 USERS, ITEMS, LINKS = 30_000, 41_000, 810_000
@@ -45,15 +43,14 @@ def interactions_of(users: NDArray[np.int32], items: NDArray[np.int32]) -> Inter
 
 def gowalla(directory: Path) -> Interactions:
     """The train and valid files: a user a line, then its items."""
-    users: list[int] = []
-    items: list[int] = []
-    for part in ("train", "valid"):
-        with gzip.open(directory / f"{part}.txt.gz", "rt") as file:
-            for line in file:
-                user, *own = map(int, line.split())
-                users += [user] * len(own)
-                items += own
-    return interactions_of(np.array(users, np.int32), np.array(items, np.int32))
+    users, items = Ids(), Ids()
+    parts = [
+        read(directory / f"{part}.txt.gz", "adjacency", users, items) for part in ("train", "valid")
+    ]
+    return interactions_of(
+        np.concatenate([part.users for part in parts]),
+        np.concatenate([part.items for part in parts]),
+    )
 
 
 def invented() -> Interactions:
@@ -155,9 +152,7 @@ def report(results: dict[str, dict[str, float]]) -> None:
     for name, figures in results.items():
         for figure, value in figures.items():
             table.add_row(name, figure, f"{value:.3f}")
-    Console().print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "models.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    tell("models", table, results)
 
 
 def main() -> None:

@@ -67,11 +67,13 @@ async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 @asynccontextmanager
-async def service(directory: Path, workers: int) -> AsyncIterator[Settings]:
+async def service(
+    directory: Path, workers: int, *, metrics_port: int = 0
+) -> AsyncIterator[Settings]:
     """The whole service with its own servers; periodic jobs run at the start and never again."""
     settings = Settings(
         port=0,
-        metrics_port=0,
+        metrics_port=metrics_port,
         workers=workers,
         data_dir=directory,
         log_level="error",
@@ -79,6 +81,7 @@ async def service(directory: Path, workers: int) -> AsyncIterator[Settings]:
         profile_interval_secs=_NEVER_SECS,
         neighbours_interval_secs=_NEVER_SECS,
         placement_interval_secs=_NEVER_SECS,
+        quota_interval_secs=_NEVER_SECS,
         retention_interval_secs=_NEVER_SECS,
         # A stream that loads for longer than the usual age must not be cut.
         max_connection_age_secs=_STREAM_SECS,

@@ -7,7 +7,6 @@ half with requests that no cache knows (cold). No call may fail. `python -m benc
 import argparse
 import asyncio
 import itertools
-import json
 import sys
 import tempfile
 import time
@@ -20,15 +19,13 @@ import grpc
 import numpy as np
 from penchant.v1.common_pb2 import EntityRef
 from penchant.v1.recommendation_pb2_grpc import RecommendationServiceStub
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import service
-from benchmarks.console import Steps
+from benchmarks.console import Steps, tell
 from benchmarks.quality_data import BadFile, Ids, read, times_of
 
 MODEL = "swap"
-RESULTS = Path(__file__).parent / "results"
 
 _CALLERS = 16
 _CHANNELS = 8
@@ -195,9 +192,7 @@ def report(result: dict[str, Any]) -> None:
                 f"{figures['p99_ms']:.2f}",
                 f"{figures['p99_ms'] / before['p99_ms']:.2f}" if before["p99_ms"] else "",
             )
-    Console().print(table)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "swap.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    tell("swap", table, result)
 
 
 def main() -> None:

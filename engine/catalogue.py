@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from engine.features import extract_features, validate_vector
 from engine.filters.compiler import compile_filter
 from engine.identifiers import Json, check_attributes_size, check_depth, check_id
 from engine.tenants import TenantDirectory
+from engine.tombstones import Tombstones, user_erased
 from storage.entities import Change, EntityKey, EntityRow, EntityStore
 from storage.exceptions import InvalidArgument, NotFound, PenchantError
 from storage.tenants import Tenant
@@ -162,9 +163,12 @@ class _Changes:
 class Catalogue:
     """A tenant's entities."""
 
-    def __init__(self, tenants: TenantDirectory, entities: EntityStore) -> None:
+    def __init__(
+        self, tenants: TenantDirectory, entities: EntityStore, tombstones: Tombstones
+    ) -> None:
         self._tenants = tenants
         self._entities = entities
+        self._tombstones = tombstones
 
     async def upsert(
         self, tenant: Tenant, drafts: Sequence[EntityDraft]
@@ -186,13 +190,21 @@ class Catalogue:
                 results[index] = item
         if changes:
             by_key: dict[EntityKey, Change] = dict(changes)
-            stored = await self._tenants.run(tenant, lambda t: self._entities.apply(t, by_key))
+            stored = await self._tenants.run(
+                tenant, lambda t: self._entities.apply(t, by_key, self._user_hashes(t, by_key))
+            )
             for key, change in changes.items():
                 results.update(change.refused)
                 for index, _ in change.drafts:
                     if index not in change.refused:
-                        results[index] = Upserted(*stored[key])
+                        results[index] = Upserted(*stored[key]) if key in stored else user_erased()
         return [results[index] for index in range(len(drafts))]
+
+    def _user_hashes(self, tenant: Tenant, keys: Iterable[EntityKey]) -> dict[EntityKey, bytes]:
+        if not tenant.has_erased_users:
+            return {}
+        found = ((key, self._tombstones.hash_entity(tenant.tenant_id, *key)) for key in keys)
+        return {key: hashed for key, hashed in found if hashed is not None}
 
     @staticmethod
     def _prepare_all(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from engine.catalogue import check_key
 from engine.identifiers import check_id
 from engine.tenants import TenantDirectory
+from engine.tombstones import Tombstones, user_erased
 from storage.embeddings import (
     LATEST,
     EmbeddingRow,
@@ -42,9 +43,12 @@ def check_version(value: str, field: str = "version", *, latest: bool = False) -
 class Embeddings:
     """A tenant's embeddings."""
 
-    def __init__(self, tenants: TenantDirectory, store: EmbeddingStore) -> None:
+    def __init__(
+        self, tenants: TenantDirectory, store: EmbeddingStore, tombstones: Tombstones
+    ) -> None:
         self._tenants = tenants
         self._store = store
+        self._tombstones = tombstones
 
     async def save(self, tenant: Tenant, embeddings: Sequence[NewEmbedding]) -> int:
         """Stores embeddings, all or none; returns how many.
@@ -52,6 +56,7 @@ class Embeddings:
         Raises:
             InvalidArgument: not 1 to 1,000; or the first at fault: its names, its values, an entity
                 that occurs twice, another dimension than the set has (DIMENSION_MISMATCH).
+            FailedPrecondition: one is of a user who was erased (USER_ERASED).
         """
         if not 1 <= len(embeddings) <= MAX_BATCH:
             raise InvalidArgument.field("embeddings", f"must have 1 to {MAX_BATCH} entries")
@@ -59,9 +64,19 @@ class Embeddings:
             path = f"embeddings[{index}]"
             check_key(embedding.entity_type, embedding.entity_id, f"{path}.entity")
             check_version(embedding.version, f"{path}.version")
-        return await self._tenants.run(
-            tenant, lambda t: self._store.batch_save_embeddings(t, embeddings)
-        )
+
+        async def save(now: Tenant) -> int:
+            found = (
+                self._tombstones.hash_entity(now.tenant_id, e.entity_type, e.entity_id)
+                for e in (embeddings if now.has_erased_users else ())
+            )
+            hashes = [h for h in found if h is not None]
+            return await self._store.batch_save_embeddings(now, embeddings, hashes)
+
+        saved = await self._tenants.run(tenant, save)
+        if not saved:
+            raise user_erased()
+        return saved
 
     async def get(
         self, tenant: Tenant, entity_type: str, entity_id: str, version: str

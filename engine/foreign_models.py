@@ -8,9 +8,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from engine.models.artefact import content_hash, write_artefact
+from engine.models.artefact import write_artefact
 from engine.models.forms.factors import FactorModel, ridge
 from engine.registry_transfer import Sent, tenant_facts
+from storage.artefacts import content_hash
 from storage.exceptions import FailedPrecondition
 from storage.tenants import Tenant
 

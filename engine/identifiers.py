@@ -41,9 +41,14 @@ def check_id(value: str, field: str) -> str:
     return value
 
 
+def is_tenant_id(value: str) -> bool:
+    """Whether a text could be a tenant's id."""
+    return _TENANT_ID.fullmatch(value) is not None
+
+
 def check_tenant_id(value: str, field: str = "tenant_id") -> str:
     """A tenant's id: 1 to 63 of a-z, 0-9, underscore and hyphen."""
-    if not _TENANT_ID.fullmatch(value):
+    if not is_tenant_id(value):
         raise InvalidArgument.field(field, "must be 1 to 63 characters of a-z, 0-9, _ and -")
     return value
 

@@ -14,6 +14,7 @@ from engine.drafts import InteractionDraft
 from engine.freshness import encode_freshness
 from engine.identifiers import check_id, check_timestamp, check_weight
 from engine.tenants import TenantDirectory
+from engine.tombstones import Tombstones, user_erased
 from storage.exceptions import AlreadyExists, InvalidArgument, NotFound, PenchantError
 from storage.interactions import IngestOutcome, InteractionRow, InteractionStore
 from storage.tenants import Tenant
@@ -79,7 +80,9 @@ def _payload_hash(draft: InteractionDraft, metadata: str | None) -> bytes:
     return blake2b(msgpack.packb(parts), digest_size=16).digest()
 
 
-def _check(tenant: Tenant, draft: InteractionDraft, now: datetime) -> InteractionRow:
+def _check(
+    tenant: Tenant, draft: InteractionDraft, now: datetime, tombstones: Tombstones
+) -> InteractionRow:
     if draft.interaction_id:
         check_id(draft.interaction_id, "interaction.interaction_id")
     check_key(draft.entity_type, draft.entity_id, "interaction.entity")
@@ -103,6 +106,10 @@ def _check(tenant: Tenant, draft: InteractionDraft, now: datetime) -> Interactio
     if draft.position is not None and draft.position < 0:
         raise InvalidArgument.field("interaction.position", "must not be negative")
     metadata = encode_json(draft.metadata, "interaction.metadata") if draft.metadata else None
+    user_hash = entity_hash = None
+    if tenant.has_erased_users:
+        user_hash = tombstones.hash(tenant.tenant_id, draft.user_id)
+        entity_hash = tombstones.hash_entity(tenant.tenant_id, draft.entity_type, draft.entity_id)
     return InteractionRow(
         interaction_id=draft.interaction_id or str(uuid.uuid4()),
         user_id=draft.user_id,
@@ -116,10 +123,14 @@ def _check(tenant: Tenant, draft: InteractionDraft, now: datetime) -> Interactio
         position=draft.position,
         payload_hash=_payload_hash(draft, metadata),
         touches_profile=weight != 0 or kind.marks_seen,
+        user_hash=user_hash,
+        entity_hash=entity_hash,
     )
 
 
 def _refusal(row: InteractionRow, outcome: IngestOutcome) -> PenchantError:
+    if outcome.status == "erased":
+        return user_erased()
     if outcome.status == "unknown_entity":
         return NotFound(
             f"There is no entity {row.entity_id!r} of type {row.entity_type!r}, "
@@ -137,9 +148,12 @@ def _refusal(row: InteractionRow, outcome: IngestOutcome) -> PenchantError:
 class InteractionLog:
     """A tenant's interactions."""
 
-    def __init__(self, tenants: TenantDirectory, interactions: InteractionStore) -> None:
+    def __init__(
+        self, tenants: TenantDirectory, interactions: InteractionStore, tombstones: Tombstones
+    ) -> None:
         self._tenants = tenants
         self._interactions = interactions
+        self._tombstones = tombstones
 
     async def ingest(
         self, tenant: Tenant, drafts: Sequence[InteractionDraft | PenchantError]
@@ -155,9 +169,9 @@ class InteractionLog:
     ) -> list[Ack | PenchantError]:
         now = datetime.now(UTC)
         checked = (
-            _check_all(tenant, drafts, now)
+            _check_all(tenant, drafts, now, self._tombstones)
             if len(drafts) <= _INLINE_ROWS
-            else await asyncio.to_thread(_check_all, tenant, drafts, now)
+            else await asyncio.to_thread(_check_all, tenant, drafts, now, self._tombstones)
         )
         rows = [row for row in checked if isinstance(row, InteractionRow)]
         outcomes = iter(await self._interactions.ingest(tenant, rows) if rows else ())
@@ -226,17 +240,33 @@ class InteractionLog:
         return count, encode_freshness(tenant, transaction_id)
 
     async def merge(self, tenant: Tenant, source: str, target: str) -> tuple[int, str]:
-        """Moves a stored user id's interactions to another; returns how many, and the token."""
+        """Moves a stored user id's interactions to another; returns how many, and the token.
+
+        Raises:
+            FailedPrecondition: one of the two was erased (USER_ERASED).
+        """
         if source == target:
             raise InvalidArgument.field("target_user_id", "is the source itself")
-        count, transaction_id = await self._tenants.run(
-            tenant, lambda t: self._interactions.merge(t, source, target)
-        )
+
+        async def merge(now: Tenant) -> tuple[int, int] | None:
+            hashes = [
+                self._tombstones.hash(now.tenant_id, user_id)
+                for user_id in ((source, target) if now.has_erased_users else ())
+            ]
+            return await self._interactions.merge(now, source, target, hashes)
+
+        merged = await self._tenants.run(tenant, merge)
+        if merged is None:
+            raise user_erased()
+        count, transaction_id = merged
         return count, encode_freshness(tenant, transaction_id)
 
 
 def _check_all(
-    tenant: Tenant, drafts: Sequence[InteractionDraft | PenchantError], now: datetime
+    tenant: Tenant,
+    drafts: Sequence[InteractionDraft | PenchantError],
+    now: datetime,
+    tombstones: Tombstones,
 ) -> list[InteractionRow | PenchantError]:
     checked: list[InteractionRow | PenchantError] = []
     for draft in drafts:
@@ -244,14 +274,14 @@ def _check_all(
             checked.append(draft)
             continue
         try:
-            checked.append(_check(tenant, draft, now))
+            checked.append(_check(tenant, draft, now, tombstones))
         except InvalidArgument as error:
             checked.append(error)
     return checked
 
 
 def _ack(tenant: Tenant, row: InteractionRow, outcome: IngestOutcome) -> Ack | PenchantError:
-    if outcome.status in ("conflict", "unknown_entity") or outcome.received_at is None:
+    if outcome.received_at is None:
         return _refusal(row, outcome)
     return Ack(
         row.interaction_id,

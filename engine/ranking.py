@@ -1,6 +1,7 @@
 """From what the sources offer to an ordered list with reasons."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,16 @@ from engine.answers import Item, Reason, SourceScore
 from engine.blend import blend
 from engine.diversity import mmr
 from engine.models.forms.base import MAX_BECAUSE
+from engine.requests import RecommendQuery
 from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Anchor, Inputs
 from storage.vector_store import Candidate
 
-_MMR_DEPTH = 5  # pages that diversity looks ahead
+Because: TypeAlias = tuple[tuple[str, str], ...]
+"""The (type, id) of the entities that led a source to a candidate, strongest first."""
+
+MMR_DEPTH = 5
+"""Pages that diversity looks ahead."""
+
 _FILL_UP = 1e-3  # of the usual weights: below the last of a model's candidates
 
 
@@ -49,6 +56,7 @@ def rank(
     diversity: float = 0.0,
     page_size: int,
     explain: bool = False,
+    found: Mapping[str, Sequence[Because]] | None = None,
 ) -> list[Item]:
     """Blends, boosts, cuts, orders and diversifies; ties go by entity number.
 
@@ -58,7 +66,9 @@ def rank(
         boost_factors: multiply the scores of candidates whose boosts match.
         min_score: lower scores are dropped, after boosts.
         diversity: the trade-off of MMR, 0 to 1.
-        page_size: how far reasons by cosine and diversity look.
+        page_size: how far diversity looks.
+        found: by source that chooses its reasons by cosine what it had chosen for each candidate;
+            chosen anew where absent.
     """
     if not candidates:
         return []
@@ -76,14 +86,14 @@ def rank(
     if min_score is not None:
         order = order[scores[order] >= min_score]
     if diversity > 0 and len(order) > 1:
-        depth = min(len(order), page_size * _MMR_DEPTH)
+        depth = min(len(order), page_size * MMR_DEPTH)
         head = order[:depth]
         vectors = unit_rows([candidates[i].vector for i in head])
         top = scores[head] / max(float(scores[head].max()), 1e-12)
         picked = mmr(top.astype(np.float32), vectors, depth, diversity)
         order = np.concatenate([head[picked], order[depth:]])
     present = float(by_source.sum()) or 1.0
-    reasons = _all_reasons(candidates, names, blended.shares, inputs)
+    reasons = _all_reasons(candidates, names, blended.shares, inputs, found or {})
     listed = scores.tolist()
     return [
         Item(
@@ -103,18 +113,45 @@ def rank(
     ]
 
 
+def rank_as_asked(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: Mapping[str, float],
+    query: RecommendQuery,
+    found: Mapping[str, Sequence[Because]] | None = None,
+) -> list[Item]:
+    """`rank` with the boosts, cut and diversity that a request asks for."""
+    return rank(
+        candidates,
+        inputs,
+        weights,
+        boost_factors=[b.factor for b in query.boosts],
+        min_score=query.min_score,
+        diversity=query.diversity,
+        page_size=query.page_size,
+        explain=query.explain,
+        found=found,
+    )
+
+
 class _Causes:
     """Which anchors led a source to a candidate: by cosine, or as the source's statement says."""
 
     def __init__(
-        self, candidates: Sequence[Candidate], names: Sequence[str], inputs: Inputs
+        self,
+        candidates: Sequence[Candidate],
+        names: Sequence[str],
+        inputs: Inputs,
+        found: Mapping[str, Sequence[Because]],
     ) -> None:
         self._candidates = candidates
         self._names = {a.entity_no: (a.entity_type, a.entity_id) for a in inputs.anchors}
         self._of_model = inputs.because
-        self._best: dict[str, list[tuple[tuple[str, str], ...]]] = {}
+        self._best = dict(found)
         vectors: NDArray[np.float32] | None = None
         for name in names:
+            if name in found:
+                continue
             chooses = BY_NAME[name].reasons
             anchors = [
                 a
@@ -126,7 +163,7 @@ class _Causes:
                     vectors = unit_rows([c.vector for c in candidates])
                 self._best[name] = _nearest(vectors, anchors)
 
-    def of(self, place: int, source: str) -> tuple[tuple[str, str], ...]:
+    def of(self, place: int, source: str) -> Because:
         if source == MODEL.name:
             return self._of_model.get(self._candidates[place].entity_no, ())
         if source in self._best:
@@ -137,9 +174,7 @@ class _Causes:
         return tuple(self._names[number] for number in because if number in self._names)
 
 
-def _nearest(
-    vectors: NDArray[np.float32], anchors: Sequence[Anchor]
-) -> list[tuple[tuple[str, str], ...]]:
+def _nearest(vectors: NDArray[np.float32], anchors: Sequence[Anchor]) -> list[Because]:
     """Of each vector the names of up to three anchors that point its way, nearest first."""
     cosines = vectors @ unit_rows([a.vector for a in anchors]).T
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :MAX_BECAUSE]
@@ -156,12 +191,13 @@ def _all_reasons(
     names: Sequence[str],
     shares: NDArray[np.float64],
     inputs: Inputs,
+    found: Mapping[str, Sequence[Because]],
 ) -> list[tuple[Reason, ...]]:
     """Of each candidate its sources by share, the largest first.
 
     Where the tenant gives every source that led to a candidate no weight, they share equally.
     """
-    causes = _Causes(candidates, names, inputs)
+    causes = _Causes(candidates, names, inputs, found)
     orders = np.argsort(-shares, axis=1, kind="stable").tolist()
     return [
         tuple(Reason(names[i], share[i], causes.of(place, names[i])) for i in order if share[i] > 0)

@@ -2,29 +2,34 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import TypeVar
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.answer_log import LoggedAnswer
+from engine.answer_writer import NOT_LOGGED, AnswerWriter
 from engine.answers import Answer, Item, pack_answer, pack_rest, unpack_answer
+from engine.cache_keys import answers_of_user
+from engine.last_good import LastGood
 from engine.offers import ModelOffers, offers_of
-from engine.ranking import fill_up_weights, rank, source_weights, unit
+from engine.popular import PopularLists
+from engine.ranking import fill_up_weights, rank_as_asked, source_weights, unit
 from engine.requests import RecommendQuery
 from engine.shelf import LoadedModel, ModelShelf
+from engine.single_flight import SingleFlight
 from engine.sources import MODEL, NEWEST, SOURCES, Anchor, Inputs, Phase
 from engine.tenants import TenantDirectory
 from storage.entities import EntityKey, EntityRow, EntityStore
+from storage.exceptions import Unavailable
 from storage.redis_cache import RedisCache
 from storage.tenants import Tenant
 from storage.users import UserContext, UserStore, Versions
 from storage.vector_store import Candidate, CandidateQuery, VectorStore
-
-T = TypeVar("T")
 
 MAX_LIST = 500
 """Items of a list over all its pages."""
@@ -94,6 +99,8 @@ class Recommender:
     Args:
         shelf: the trained models.
         cache: None works without one.
+        last_good: what is answered while PostgreSQL is away; None: nothing.
+        answer_log: where past answers are kept; None: nowhere.
         cold_start_interactions: below that many interactions a user is cold.
         cache_ttl_secs: how long an answer may be taken from the cache while nothing it depends on
             has changed (availability windows and other users' behaviour show after that).
@@ -108,6 +115,8 @@ class Recommender:
         vectors: VectorStore,
         shelf: ModelShelf,
         cache: RedisCache | None,
+        last_good: LastGood | None = None,
+        answer_log: AnswerWriter | None = None,
         cold_start_interactions: int = 5,
         cache_ttl_secs: float = 60.0,
     ) -> None:
@@ -119,11 +128,34 @@ class Recommender:
         self._cache = cache
         self._cold_start = cold_start_interactions
         self._cache_ttl = cache_ttl_secs
-        self._under_way: dict[str, asyncio.Task[Answer]] = {}
+        self._last_good = last_good if last_good is not None else LastGood(0)
+        self._popular = PopularLists(tenants, vectors, self._last_good)
+        self._answer_log = answer_log
+        self._under_way: SingleFlight[tuple[Answer, bytes]] = SingleFlight()
 
-    async def recommend(self, tenant: Tenant, query: RecommendQuery) -> Answer:
-        """The first page of a list and, in `rest`, the pages after it."""
-        return await self._tenants.run(tenant, lambda t: self._recommend(t, query))
+    async def recommend(
+        self, tenant: Tenant, query: RecommendQuery, *, at_least_as_fresh: int = 0
+    ) -> Answer:
+        """The first page of a list and, in `rest`, the pages after it.
+
+        Args:
+            at_least_as_fresh: a transaction that the answer must know of; 0: none.
+
+        Raises:
+            Unavailable: PostgreSQL is away, and nothing that was answered before fits.
+        """
+        try:
+            answer = await self._tenants.run(tenant, lambda t: self._recommend(t, query))
+        except Unavailable:
+            degraded = self._last_good.answer(
+                tenant.tenant_no, query, at_least_as_fresh=at_least_as_fresh
+            )
+            if degraded is None:
+                raise
+            return degraded
+        if answer.items:
+            self._popular.asked(tenant, query.entity_type)
+        return answer
 
     async def page(self, tenant: Tenant, items: Sequence[Item]) -> tuple[Item, ...]:
         """Items of a later page with attributes, without those that may no longer be shown."""
@@ -139,11 +171,13 @@ class Recommender:
         versions = await self._users.versions(tenant, query.user_id)
         model = await self._model(tenant, versions, query)
         key = self._key(tenant, versions, model, query)
-        answer = None
-        if self._cache is not None and (packed := await self._cache.get(key)) is not None:
-            answer = unpack_answer(packed)
-        if answer is None:
-            answer = await self._once(key, lambda: self._compute(tenant, model, query))
+        packed = await self._cache.get(key) if self._cache is not None else None
+        answer = unpack_answer(packed) if packed is not None else None
+        if answer is None or packed is None:
+            answer, packed = await self._under_way.do(
+                key, lambda: self._compute_and_keep(key, tenant, versions, model, query)
+            )
+        self._last_good.keep(tenant.tenant_no, query, packed, versions.transaction_id)
         return replace(answer, transaction_id=versions.transaction_id)
 
     async def _model(
@@ -171,33 +205,29 @@ class Recommender:
         )
         digest = blake2b(msgpack.packb(depends_on), digest_size=20)
         digest.update(query.request_hash)
-        return f"penchant:{tenant.tenant_no}:recommend:{digest.hexdigest()}"
+        return answers_of_user(tenant.tenant_no, query.user_id) + digest.hexdigest()
 
-    async def _once(self, key: str, compute: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Computes an answer once for all calls that miss it at the same time, and caches it."""
-        task = self._under_way.get(key)
-        if task is None:
-
-            async def work() -> Answer:
-                answer = await compute()
-                if self._cache is not None:
-                    await self._cache.set(key, pack_answer(answer), self._cache_ttl)
-                return answer
-
-            task = asyncio.ensure_future(work())
-            self._under_way[key] = task
-            task.add_done_callback(lambda done: self._finished(key, done))
-        # A caller that goes away must not take the answer from the others.
-        return await asyncio.shield(task)
-
-    def _finished(self, key: str, task: asyncio.Task[Answer]) -> None:
-        self._under_way.pop(key, None)
-        if not task.cancelled():
-            # Every caller may have gone away: an error that nobody waits for is no warning.
-            task.exception()
+    async def _compute_and_keep(
+        self,
+        key: str,
+        tenant: Tenant,
+        versions: Versions,
+        model: LoadedModel | None,
+        query: RecommendQuery,
+    ) -> tuple[Answer, bytes]:
+        answer = await self._compute(tenant, versions, model, query)
+        packed = pack_answer(answer)
+        # Who asks for a record must find it under the id that a cached answer brings, too.
+        if self._cache is not None and NOT_LOGGED not in answer.degraded:
+            await self._cache.set(key, packed, self._cache_ttl)
+        return answer, packed
 
     async def _compute(
-        self, tenant: Tenant, model: LoadedModel | None, query: RecommendQuery
+        self,
+        tenant: Tenant,
+        versions: Versions,
+        model: LoadedModel | None,
+        query: RecommendQuery,
     ) -> Answer:
         length = _HISTORY_OF_MODEL if model else _HISTORY
         user = await self._users.context(tenant, query.user_id, interactions=length)
@@ -222,13 +252,14 @@ class Recommender:
             candidates = await self._fill_up(tenant, wanted, candidates)
         if not candidates and wanted.seen_by is not None:
             # Who has seen everything gets something known rather than nothing.
-            candidates = await self._fill_up(tenant, replace(wanted, seen_by=None), candidates)
+            wanted = replace(wanted, seen_by=None)
+            candidates = await self._fill_up(tenant, wanted, candidates)
         items = await rank_off_loop(candidates, inputs, weights, query)
         counts: dict[str, int] = {}
         for candidate in candidates:
             for source in candidate.sources:
                 counts[source] = counts.get(source, 0) + 1
-        return Answer(
+        answer = Answer(
             items=tuple(items[: query.page_size]),
             rest=pack_rest(items[query.page_size : MAX_LIST]),
             recommendation_id=uuid.uuid4().hex,
@@ -237,6 +268,26 @@ class Recommender:
             candidate_counts=counts,
             model_versions=(offers.label,) if offers is not None and counts.get(MODEL.name) else (),
         )
+        if self._answer_log is None or not self._answer_log.wants(query.record):
+            return answer
+        logged = LoggedAnswer(
+            answered_at=datetime.now(UTC),
+            query=query,
+            answer=replace(answer, items=tuple(items[: max(query.page_size, MAX_LIST)]), rest=b""),
+            candidates=candidates,
+            inputs=inputs,
+            weights=weights,
+            seen_excluded=wanted.seen_by is not None,
+            settings={
+                "tenant_version": tenant.version,
+                "catalogue_revision": versions.catalogue_revision,
+                "source_weights_of_tenant": dict(tenant.settings.source_weights),
+                "cold_start_interactions": self._cold_start,
+            },
+        )
+        if await self._answer_log.log(tenant.tenant_id, logged):
+            return answer
+        return replace(answer, degraded=(*answer.degraded, NOT_LOGGED))
 
     async def _fill_up(
         self, tenant: Tenant, wanted: CandidateQuery, candidates: list[Candidate]
@@ -292,19 +343,6 @@ async def rank_off_loop(
     query: RecommendQuery,
 ) -> list[Item]:
     """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
-
-    def work() -> list[Item]:
-        return rank(
-            candidates,
-            inputs,
-            weights,
-            boost_factors=[b.factor for b in query.boosts],
-            min_score=query.min_score,
-            diversity=query.diversity,
-            page_size=query.page_size,
-            explain=query.explain,
-        )
-
     if len(candidates) > 500 or query.diversity > 0:
-        return await asyncio.to_thread(work)
-    return work()
+        return await asyncio.to_thread(rank_as_asked, candidates, inputs, weights, query)
+    return rank_as_asked(candidates, inputs, weights, query)

@@ -40,6 +40,7 @@ from storage.tenants import Tenant
 DEFAULT_METRIC = "ndcg@20"
 MAX_COMPARED = 20
 
+_JUST_KEPT_SECS = 60.0  # a training may have kept the same content again, its row still to come
 _LESS_IS_BETTER = ("popularity_bias@",)
 _UPDATABLE = (
     "algorithm", "hyperparameters", "schedule", "promotion", "keep_versions", "retention_days",
@@ -261,7 +262,7 @@ class ModelRegistry:
         )
         hashes = {row.content_hash for row in rows}
         in_use = self._models.hashes_in_use
-        own = await sweep(self._artefacts, in_use, among=hashes, young_secs=0)
+        own = await sweep(self._artefacts, in_use, among=hashes, young_secs=_JUST_KEPT_SECS)
         other = await sweep(self._artefacts, in_use)
         return CleanedUp(
             removed=[label_of(row) for row in rows],

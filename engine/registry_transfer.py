@@ -15,12 +15,12 @@ import numpy as np
 import orjson
 
 from engine.identifiers import check_depth
-from engine.models.artefact import Opened, corrupt, open_artefact
+from engine.models.artefact import Opened, open_artefact
 from engine.models.forms import History
 from engine.registry_views import VersionView, check_name, check_version
 from engine.tenants import TenantDirectory
 from engine.training.checks import check_algorithm, check_hyperparameters
-from storage.artefacts import ArtefactStore
+from storage.artefacts import ArtefactStore, check_hash, corrupt
 from storage.exceptions import (
     AlreadyExists,
     InvalidArgument,
@@ -28,6 +28,7 @@ from storage.exceptions import (
     ResourceExhausted,
 )
 from storage.models import ModelStore, VersionRow
+from storage.quotas import QuotaStore
 from storage.tenants import Tenant
 
 CHUNK_BYTES = 1 << 20
@@ -75,11 +76,16 @@ class ModelTransfers:
     """Sends versions out and takes them in, for one tenant a call."""
 
     def __init__(
-        self, tenants: TenantDirectory, models: ModelStore, artefacts: ArtefactStore
+        self,
+        tenants: TenantDirectory,
+        models: ModelStore,
+        artefacts: ArtefactStore,
+        quotas: QuotaStore,
     ) -> None:
         self._run = tenants.run
         self._models = models
         self._artefacts = artefacts
+        self._quotas = quotas
 
     async def export(self, tenant: Tenant, name: str, version: str) -> Exported:
         """A version's manifest and its artefact in pieces of at most 1 MiB.
@@ -109,9 +115,10 @@ class ModelTransfers:
             InvalidArgument: the manifest is wrong in itself.
             FailedPrecondition: ARTEFACT_CORRUPT: truncated, altered, not of this service or of
                 another tenant.
-            ResourceExhausted: the disk is full.
+            ResourceExhausted: the disk is full, or the tenant may not store that much.
         """
         notes = _check_sent(sent)
+        await self._run(tenant, lambda t: self._quotas.check_bytes(t, sent.size_bytes))
         temporary = await asyncio.to_thread(self._artefacts.temporary)
         try:
             await _receive(temporary, sent, chunks)
@@ -209,8 +216,7 @@ async def _receive(path: Path, sent: Sent, chunks: AsyncIterator[bytes]) -> None
         await asyncio.to_thread(file.close)
     if received < sent.size_bytes:
         raise corrupt(f"is cut off: {received} of {sent.size_bytes} bytes came")
-    if digest.hexdigest() != sent.content_hash:
-        raise corrupt("does not have the content that its checksum names")
+    check_hash(digest.hexdigest(), sent.content_hash)
 
 
 def _prove(path: Path) -> dict[str, Any]:

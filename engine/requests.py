@@ -33,6 +33,8 @@ class RecommendQuery:
         user_id: stored user id ("session:" and the id for a session), "" for nobody.
         page_size: 1 to 1,000.
         model_version: (model name, version or "latest") to answer with; None: what serves.
+        record: keep what the answer is made from, whatever the sampling.
+        asked: the request as its caller sent it; opaque here, kept with logged answers.
         request_hash: 8 bytes that stand for the whole request without its page token.
     """
 
@@ -49,6 +51,8 @@ class RecommendQuery:
     min_score: float | None = None
     explain: bool = False
     model_version: tuple[str, str] | None = None
+    record: bool = False
+    asked: bytes = b""
     request_hash: bytes = b""
 
 

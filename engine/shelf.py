@@ -10,9 +10,10 @@ from prometheus_client import Counter
 
 from engine.models.artefact import open_artefact
 from engine.models.forms.base import ServingModel
+from engine.single_flight import SingleFlight
 from storage.artefacts import ArtefactStore
 from storage.exceptions import FailedPrecondition, PenchantError
-from storage.models import ModelStore, Serving
+from storage.models import ModelStore, Serving, VersionRow
 from storage.tenants import Tenant
 
 FIRST_WAIT_SECS = 2.0
@@ -65,6 +66,7 @@ class ModelShelf:
         self._limit = limit
         self._serving: OrderedDict[int, _Place] = OrderedDict()
         self._named: OrderedDict[tuple[int, str, str], LoadedModel] = OrderedDict()
+        self._opening = SingleFlight[LoadedModel]()
         self._under_way: dict[int, asyncio.Task[LoadedModel | None]] = {}
         self._failed_at: dict[int, float] = {}
 
@@ -107,9 +109,17 @@ class ModelShelf:
         if found is not None:
             self._named.move_to_end(key)
             return found
+        label = f"{row.model_name}@{row.version}"
+        return await self._opening.do(
+            f"{tenant.tenant_no} {label}", lambda: self._open_named(key, label, row)
+        )
+
+    async def _open_named(
+        self, key: tuple[int, str, str], label: str, row: VersionRow
+    ) -> LoadedModel:
         path = self._artefacts.path(row.content_hash)
         opened = await asyncio.to_thread(open_artefact, path, row.content_hash)
-        loaded = LoadedModel(0, f"{row.model_name}@{row.version}", opened.model)
+        loaded = LoadedModel(0, label, opened.model)
         self._named[key] = loaded
         self._shrink()
         return loaded

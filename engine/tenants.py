@@ -6,7 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from engine.identifiers import check_tenant_id
-from storage.exceptions import Aborted, InvalidArgument, PenchantError, StaleTenant
+from storage.exceptions import (
+    Aborted,
+    InvalidArgument,
+    PenchantError,
+    StaleTenant,
+    Unavailable,
+)
 from storage.tenants import Tenant, TenantStore
 
 T = TypeVar("T")
@@ -48,6 +54,10 @@ class TenantDirectory:
         known = self._known.get(tenant_id)
         return known if known is not None else await self._read(tenant_id)
 
+    async def reread(self, tenant_id: str) -> Tenant:
+        """A tenant as it is in PostgreSQL now, from now on known; NotFound when there is none."""
+        return await self._read(tenant_id)
+
     async def run(self, tenant: Tenant, work: Callable[[Tenant], Awaitable[T]]) -> T:
         """Does work for a tenant, again with the tenant's new row when it has changed meanwhile.
 
@@ -73,8 +83,10 @@ class TenantDirectory:
     async def _read(self, tenant_id: str) -> Tenant:
         try:
             tenant = await self._store.get(tenant_id)
-        except PenchantError:
-            self._known.pop(tenant_id, None)
+        except PenchantError as error:
+            # While PostgreSQL is away, what was known is what last good answers are given for.
+            if not isinstance(error, Unavailable):
+                self._known.pop(tenant_id, None)
             raise
         if len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
@@ -85,7 +97,12 @@ class TenantDirectory:
         now = time.monotonic()
         if self._only is not None and now < self._only[0]:
             return self._only[1]
-        count, tenant_id = await self._store.only()
+        try:
+            count, tenant_id = await self._store.only()
+        except Unavailable:
+            if self._only is None:
+                raise
+            return self._only[1]
         if count != 1 or tenant_id is None:
             self._only = None
             raise InvalidArgument.field(

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from engine.evaluation.evaluate import KS
+from engine.evaluation.splits import DEFAULT_SPLIT, SPLITS
 from engine.registry_views import check_name
 from engine.tenants import TenantDirectory
 from storage.exceptions import FailedPrecondition, InvalidArgument
 from storage.models import ModelStore
 from storage.operations import Operation, OperationStore
 from storage.tenants import Tenant
-
-SPLITS = ("temporal", "leave_last_out", "random")
-DEFAULT_KS = (10, 20)
 
 _MAX_K = 100
 _MAX_KS = 5
@@ -53,12 +52,12 @@ class Trainings:
             NotFound: there is no such model (MODEL_NOT_FOUND).
             FailedPrecondition: another evaluation of the model is under way.
         """
-        split = split or SPLITS[0]
+        split = split or DEFAULT_SPLIT
         if split not in SPLITS:
             raise InvalidArgument.field(
                 "split", f"there is no split {split[:100]!r}; there are: {', '.join(SPLITS)}"
             )
-        lengths = sorted(set(ks)) or list(DEFAULT_KS)
+        lengths = sorted(set(ks)) or list(KS)
         if len(lengths) > _MAX_KS or not all(1 <= k <= _MAX_K for k in lengths):
             raise InvalidArgument.field(
                 "k", f"must be at most {_MAX_KS} lengths within 1 and {_MAX_K}"

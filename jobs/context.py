@@ -7,15 +7,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from pydantic import SecretStr
+
+from engine.receipts import ReceiptSigner
+from engine.secret import ServerSecret
 from engine.tenants import TenantDirectory
 from storage.artefacts import ArtefactStore
-from storage.config import DatabaseConfig
+from storage.cached_answers import CachedAnswers
+from storage.config import DatabaseConfig, RedisCacheConfig
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
+from storage.erasure import ErasureStore
+from storage.index_quality import IndexQualityStore
 from storage.installation import artefacts_of
 from storage.interactions import InteractionStore
 from storage.models import ModelStore
 from storage.placements import PlacementStore
 from storage.predictions import PredictionCache
+from storage.quotas import QuotaStore
 from storage.retention import RetentionStore
 from storage.tenants import Tenant, TenantStore
 from storage.trends import TrendStore
@@ -39,6 +47,18 @@ class JobSettings(Protocol):
         """Below it, in models, lie the artefacts."""
 
     @property
+    def key_pepper(self) -> SecretStr | None:
+        """What all keyed hashes derive from; None: a file in the data directory."""
+
+    @property
+    def signing_key_file(self) -> Path | None:
+        """The key that signs receipts, in PEM; None: it derives from the pepper."""
+
+    @property
+    def cache(self) -> RedisCacheConfig:
+        """Where Redis is, if there is one."""
+
+    @property
     def trending_interval_secs(self) -> float:
         """Between refreshes of trending and popular entities."""
 
@@ -53,6 +73,10 @@ class JobSettings(Protocol):
     @property
     def placement_interval_secs(self) -> float:
         """Between looks for tenants that have outgrown the shared placement."""
+
+    @property
+    def quota_interval_secs(self) -> float:
+        """Between measurements of what tenants with quotas store."""
 
     @property
     def retention_interval_secs(self) -> float:
@@ -75,8 +99,20 @@ class JobSettings(Protocol):
         """Memory of a trainer in MiB; 0: not bounded."""
 
     @property
+    def index_quality_interval_secs(self) -> float:
+        """Between comparisons of vector indexes with exact search."""
+
+    @property
     def own_placement_threshold(self) -> int:
         """Entities beyond which a tenant gets a placement of its own."""
+
+    @property
+    def audit_days(self) -> int:
+        """Days for which events of the audit are kept; 0: for ever."""
+
+    @property
+    def answer_log_days(self) -> int:
+        """Days for which logged answers are kept."""
 
     @property
     def idempotency_window_days(self) -> int:
@@ -119,13 +155,19 @@ class JobContext:
         self.maintenance = maintenance
         self.service = service
         self.settings = settings
+        self.secret = ServerSecret(settings.data_dir, settings.key_pepper)
         self.tenants = TenantStore(service, maintenance)
         self._directory = TenantDirectory(self.tenants)
         self.trends = TrendStore(maintenance)
         self.profiles = ProfileMaintenance(maintenance)
         self.interactions = InteractionStore(service)
+        self.quotas = QuotaStore(service, maintenance)
         self.placements = PlacementStore(owner, maintenance)
+        self.index_quality = IndexQualityStore(owner, maintenance)
         self.retention = RetentionStore(owner, maintenance)
+        self.erasures = ErasureStore(service, maintenance)
+        self.signer = ReceiptSigner(self.secret, settings.signing_key_file)
+        self.cached = None if settings.cache.url is None else CachedAnswers(settings.cache)
         self.models = ModelStore(service, maintenance)
         self.artefacts = artefacts
         self.predictions = PredictionCache(service, maintenance)

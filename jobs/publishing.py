@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from engine.models.artefact import content_hash, open_artefact, write_artefact
+from engine.models.artefact import open_artefact, write_artefact
 from engine.models.base import SECONDS_A_DAY, Interactions
 from engine.models.forms.base import History, ServingModel
 from engine.registry_transfer import tenant_facts
 from engine.training.fitting import Trained
 from engine.training.promotion import not_worse
-from storage.artefacts import ArtefactStore
+from storage.artefacts import ArtefactStore, content_hash
 from storage.exceptions import FailedPrecondition
 from storage.models import ModelRow, ModelStore, Serving, VersionRow
 from storage.tenants import Tenant

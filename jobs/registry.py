@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Histogram
 
 from jobs.context import JobContext
+from jobs.index_quality import watch_indexes
 from jobs.neighbours import refresh_neighbours
 from jobs.placements import move_crowded_tenants
 from jobs.profiles import refresh_profiles
+from jobs.quotas import measure_tenants
 from jobs.retention import keep_house
 from jobs.trending import refresh_trending
 
@@ -52,9 +54,11 @@ class Job:
 JOBS = (
     Job("retention", "retention_interval_secs", keep_house),
     Job("placements", "placement_interval_secs", move_crowded_tenants),
+    Job("quotas", "quota_interval_secs", measure_tenants),
     Job("profiles", "profile_interval_secs", refresh_profiles),
     Job("trending", "trending_interval_secs", refresh_trending),
     Job("neighbours", "neighbours_interval_secs", refresh_neighbours),
+    Job("index_quality", "index_quality_interval_secs", watch_indexes),
 )
 
 

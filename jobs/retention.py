@@ -5,10 +5,14 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from jobs.context import JobContext
+from jobs.tenant_erasure import erase_tenant
+from jobs.tombstones import enforce_tombstones
 from storage.artefacts import sweep
 from storage.exceptions import NotFound
 
 MONTHS_AHEAD = 2
+DAYS_AHEAD = 3
+"""Days of the answer log whose partitions are made before they begin."""
 
 _log = structlog.get_logger(__name__)
 
@@ -16,8 +20,14 @@ _log = structlog.get_logger(__name__)
 async def keep_house(context: JobContext) -> None:
     """One round: partitions first, since ingest depends on them."""
     await context.retention.ensure_interaction_partitions(MONTHS_AHEAD)
-    window = timedelta(days=context.settings.idempotency_window_days)
-    await context.retention.purge_keys(datetime.now(UTC) - window)
+    await context.retention.ensure_answer_partitions(DAYS_AHEAD)
+    now = datetime.now(UTC)
+    await context.retention.purge_keys(
+        now - timedelta(days=context.settings.idempotency_window_days)
+    )
+    await context.retention.drop_answers(now - timedelta(days=context.settings.answer_log_days))
+    if context.settings.audit_days:
+        await context.retention.purge_audit(now - timedelta(days=context.settings.audit_days))
     await context.predictions.purge_expired()
     for tenant in await context.all_tenants():
         try:
@@ -27,9 +37,9 @@ async def keep_house(context: JobContext) -> None:
         if removed:
             names = [f"{row.model_name}@{row.version}" for row in removed]
             _log.info("model versions removed", tenant_id=tenant.tenant_id, versions=names)
+    await enforce_tombstones(context)
     for tenant_id in await context.retention.erasing():
-        await context.retention.erase(tenant_id)
-        _log.info("tenant erased", tenant_id=tenant_id)
+        await erase_tenant(context, tenant_id)
     # After the erasures: what their rows named goes in the same round.
     swept = await sweep(context.artefacts, context.models.hashes_in_use)
     if swept.artefacts:

@@ -17,11 +17,11 @@ import structlog
 
 from engine.models.base import Cancelled, Interactions
 from engine.models.forms.clusters import ClusterModel
+from engine.models.progress import Phase
 from engine.tenants import TenantDirectory
 from engine.training.checks import check_algorithm, check_hyperparameters
 from engine.training.data import interactions
 from engine.training.fitting import Trained
-from engine.training.phases import Phase
 from engine.training.statistics import training_statistics
 from engine.training.train import evaluate, train
 from jobs.context import JobSettings
@@ -291,6 +291,10 @@ class Trainer:
             keep, trained, data, statistics, self._stores.artefacts, tenant
         )
         self._reported.commit()
+        order, operations = self._order, self._stores.operations
+        held = await retry_transient(lambda: operations.claimed(order.operation_id, order.worker))
+        if held is None:
+            raise Cancelled  # begun anew elsewhere: an erasure has removed some of what was read
         tenant = await self._run(tenant, lambda t: self._stores.tenants.get(t.tenant_id))
         # Not repeated after a lost answer, which would add a second version.
         row = await self._directory.run(

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from engine.administration import DEFAULT_DIMENSION
 from server.settings import Settings
+from storage.api_keys import ApiKeyStore
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
 from storage.embedded import EmbeddedServers
 from storage.exceptions import AlreadyExists
@@ -44,6 +45,17 @@ async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[S
         yield settings.model_copy(update=changes)
     finally:
         await servers.stop()
+
+
+async def has_keys(settings: Settings) -> bool:
+    """Whether an API key was ever made; the schema must be up to date.
+
+    Raises:
+        Unavailable: PostgreSQL is away.
+    """
+    one = settings.database.model_copy(update={"min_connections": 1, "max_connections": 1})
+    async with Database(one, role=MAINTENANCE_ROLE) as maintenance:
+        return (await ApiKeyStore(maintenance).mark()).count > 0
 
 
 async def bootstrap(settings: Settings) -> None:

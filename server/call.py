@@ -4,7 +4,12 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
+from engine.access import ANONYMOUS, Principal
+from engine.identifiers import is_tenant_id
 from server.admission import Admission
+from server.quotas import RequestQuotas
 from storage.exceptions import InvalidArgument
 from storage.tenants import Tenant
 
@@ -19,8 +24,12 @@ class Call:
         peer: the caller's address as grpc writes it.
         admission: tells whether the worker drains; calls that wait for long end then.
         deadline: monotonic time at which the call ends; None: never.
-        tenant_id: text of the metadata key x-tenant-id; None when absent.
+        tenant_id: text of the metadata key x-tenant-id, else the key's or whom the request names;
+            None when there is none.
         tenant: whom it is for, in services that act for one tenant.
+        principal: who calls.
+        asked: the request, or the first of a stream, where the call is audited.
+        quotas: the tenants' quotas of requests; None: they have none.
     """
 
     request_id: str
@@ -30,6 +39,35 @@ class Call:
     deadline: float | None = None
     tenant_id: str | None = None
     tenant: Tenant | None = None
+    principal: Principal = ANONYMOUS
+    asked: Message | None = None
+    quotas: RequestQuotas | None = None
+
+    @property
+    def shown_tenant(self) -> str | None:
+        """The tenant's id for logs and audit; a text that is no such id may be anything: None."""
+        if self.tenant is not None:
+            return self.tenant.tenant_id
+        known = self.tenant_id is not None and is_tenant_id(self.tenant_id)
+        return self.tenant_id if known else None
+
+    def charge(self, cost: int) -> None:
+        """Counts further requests that the call turned out to hold.
+
+        Raises:
+            QuotaExceeded: requests_per_second.
+        """
+        if self.quotas is not None and self.tenant is not None and cost > 0:
+            self.quotas.take(self.tenant, cost)
+
+    async def turn(self) -> None:
+        """Waits until the tenant may make one more request: before each message of a stream.
+
+        Raises:
+            Unavailable: the worker drains (SHUTTING_DOWN).
+        """
+        if self.quotas is not None and self.tenant is not None:
+            await self.quotas.turn(self.tenant, self.admission)
 
     def time_left(self) -> float | None:
         """Seconds until the deadline, at least 0; None when there is none."""

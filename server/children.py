@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 
 import structlog
 
-_PR_SET_PDEATHSIG = 1
+from storage.death_signals import death_note
+
 _STEADY_SECS = 30.0
 _FIRST_PAUSE_SECS = 0.2
 _LONGEST_PAUSE_SECS = 10.0
@@ -86,6 +85,9 @@ class Child:
                 self._on_death(process.pid)
             if self._stopping:
                 return
+            if code == 0:  # somebody asked it to stop, as in a rolling restart
+                _log.info("child ended", child=self.name, pid=process.pid)
+                continue
             deaths = 1 if clock() - begin > _STEADY_SECS else deaths + 1
             pause = min(_FIRST_PAUSE_SECS * 2 ** (deaths - 1), _LONGEST_PAUSE_SECS)
             _log.error("child died", child=self.name, pid=process.pid, code=code, again_in=pause)
@@ -100,7 +102,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             env=self._environment,
             start_new_session=True,  # a Ctrl-C in the terminal is the parent's to pass on
-            preexec_fn=_death_note(),
+            preexec_fn=death_note(signal.SIGTERM),
         )
 
     async def _talk(self, process: asyncio.subprocess.Process) -> None:
@@ -118,18 +120,3 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
-
-
-def _death_note() -> Callable[[], None] | None:
-    """What the child runs before its program: SIGTERM when the parent dies in whatever way."""
-    if not sys.platform.startswith("linux"):
-        return None
-    parent = os.getpid()
-    prctl = ctypes.CDLL(None).prctl  # loaded before the fork
-
-    def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the request was in place
-            os._exit(1)
-
-    return ask_kernel

@@ -6,29 +6,54 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from engine.administration import Administration
+from engine.answer_replay import AnswerArchive
+from engine.answer_writer import AnswerWriter
+from engine.api_keys import ApiKeys
+from engine.audit import AuditLog
 from engine.catalogue import Catalogue
 from engine.demand import DemandForecaster
 from engine.embeddings import Embeddings
+from engine.erasure import Privacy
+from engine.erasure_watch import ErasureWatch
 from engine.ingest import InteractionLog
+from engine.integrity import Integrity
+from engine.key_ring import KeyRing
+from engine.key_text import KeyHasher
+from engine.last_good import LastGood
+from engine.quotas import TenantQuotas
+from engine.rate import RequestRates
+from engine.rate_sharing import sharing
+from engine.receipts import ReceiptSigner
 from engine.recommender import Recommender
 from engine.registry import ModelRegistry
 from engine.registry_transfer import ModelTransfers
+from engine.secret import ServerSecret
 from engine.shelf import ModelShelf
 from engine.similar import SimilarityFinder
 from engine.tenants import TenantDirectory
+from engine.tombstones import Tombstones
 from engine.trainings import Trainings
 from server.settings import Settings
+from server.tokens import TokenVerifier, token_verifier
+from storage.answer_log import AnswerLogStore
+from storage.api_keys import ApiKeyStore
 from storage.artefacts import ArtefactStore
+from storage.audit import AuditStore
+from storage.cached_answers import CachedAnswers
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
 from storage.demand import DemandStore
 from storage.embeddings import EmbeddingStore
 from storage.entities import EntityStore
+from storage.erasure import ErasureStore
 from storage.installation import artefacts_of
+from storage.integrity import IntegrityStore
 from storage.interactions import InteractionStore
 from storage.migrations import MigrationRunner
 from storage.models import ModelStore
 from storage.operations import OperationStore
+from storage.quotas import QuotaStore
 from storage.redis_cache import RedisCache
+from storage.redis_rates import RedisRates
 from storage.tenants import TenantStore
 from storage.users import UserStore
 from storage.vector_store import VectorStore
@@ -47,15 +72,28 @@ class Deps:
     tenants: TenantDirectory
     catalogue: Catalogue
     log: InteractionLog
+    last_good: LastGood
+    answer_writer: AnswerWriter
+    answers: AnswerArchive
     recommender: Recommender
     finder: SimilarityFinder
     administration: Administration
+    quotas: TenantQuotas
+    rates: RequestRates
     migrations: MigrationRunner
     registry: ModelRegistry
     trainings: Trainings
     transfers: ModelTransfers
     embeddings: Embeddings
     demand: DemandForecaster
+    privacy: Privacy
+    erasure_watch: ErasureWatch
+    secret: ServerSecret
+    audit: AuditLog
+    integrity: Integrity
+    tokens: TokenVerifier | None
+    keys: ApiKeys
+    key_ring: KeyRing
 
 
 def build_deps(
@@ -64,21 +102,38 @@ def build_deps(
     maintenance: Database,
     cache: RedisCache | None,
     artefacts: ArtefactStore,
+    tokens: TokenVerifier | None,
 ) -> Deps:
     """Puts the parts together over open connections."""
     store = TenantStore(database, maintenance)
     tenants = TenantDirectory(store)
     entities, users, vectors = EntityStore(database), UserStore(database), VectorStore(database)
     models = ModelStore(database, maintenance)
+    quotas = QuotaStore(database, maintenance)
+    answer_log = AnswerLogStore(database, maintenance)
+    last_good = LastGood(settings.degraded_max_age_secs)
     trainings = Trainings(tenants, models, OperationStore(database, maintenance))
+    secret = ServerSecret(settings.data_dir, settings.key_pepper)
+    tombstones, erasures = Tombstones(secret), ErasureStore(database, maintenance)
+    answer_writer = AnswerWriter(
+        answer_log,
+        tombstones,
+        share=settings.answer_log_sample,
+        days=settings.answer_log_days,
+    )
+    keys, hasher = ApiKeyStore(maintenance), KeyHasher(secret)
+    audit = AuditLog(AuditStore(database, maintenance), secret)
     return Deps(
         database=database,
         maintenance=maintenance,
         cache=cache,
         artefacts=artefacts,
         tenants=tenants,
-        catalogue=Catalogue(tenants, entities),
-        log=InteractionLog(tenants, InteractionStore(database)),
+        catalogue=Catalogue(tenants, entities, tombstones),
+        log=InteractionLog(tenants, InteractionStore(database), tombstones),
+        last_good=last_good,
+        answer_writer=answer_writer,
+        answers=AnswerArchive(tenants, answer_log),
         recommender=Recommender(
             tenants=tenants,
             entities=entities,
@@ -86,6 +141,8 @@ def build_deps(
             vectors=vectors,
             shelf=ModelShelf(models, artefacts),
             cache=cache,
+            last_good=last_good,
+            answer_log=answer_writer,
             cold_start_interactions=settings.cold_start_interactions,
             cache_ttl_secs=settings.result_cache_ttl_secs,
         ),
@@ -97,12 +154,38 @@ def build_deps(
             cold_start_interactions=settings.cold_start_interactions,
         ),
         administration=Administration(tenants, store, users),
+        quotas=TenantQuotas(tenants, quotas),
+        rates=RequestRates(settings.workers),
         migrations=MigrationRunner(settings.database, settings.migrations),
         registry=ModelRegistry(tenants, models, artefacts, trainings),
         trainings=trainings,
-        transfers=ModelTransfers(tenants, models, artefacts),
-        embeddings=Embeddings(tenants, EmbeddingStore(database)),
+        transfers=ModelTransfers(tenants, models, artefacts, quotas),
+        embeddings=Embeddings(tenants, EmbeddingStore(database), tombstones),
         demand=DemandForecaster(tenants, DemandStore(database)),
+        privacy=Privacy(
+            tenants=tenants,
+            store=erasures,
+            models=models,
+            trainings=trainings,
+            tombstones=tombstones,
+            signer=ReceiptSigner(secret, settings.signing_key_file),
+            cached=None if settings.cache.url is None else CachedAnswers(settings.cache),
+            last_good=last_good,
+        ),
+        erasure_watch=ErasureWatch(erasures, tombstones, last_good),
+        secret=secret,
+        audit=audit,
+        integrity=Integrity(
+            tenants,
+            IntegrityStore(maintenance),
+            artefacts,
+            tombstones,
+            audit.user,
+            settings.idempotency_window_days,
+        ),
+        tokens=tokens,
+        keys=ApiKeys(keys, hasher),
+        key_ring=KeyRing(keys, hasher),
     )
 
 
@@ -118,9 +201,18 @@ async def connect(settings: Settings) -> AsyncIterator[Deps]:
     )
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.database, role=SERVICE_ROLE))
-        maintenance = await stack.enter_async_context(Database(few, role=MAINTENANCE_ROLE))
+        maintenance = await stack.enter_async_context(
+            Database(few, role=MAINTENANCE_ROLE, beside=database)
+        )
         cache = RedisCache(settings.cache) if settings.cache.url is not None else None
         if cache is not None:
             stack.push_async_callback(cache.close)
         artefacts = await artefacts_of(settings.data_dir, database)
-        yield build_deps(settings, database, maintenance, cache, artefacts)
+        tokens = await stack.enter_async_context(token_verifier(settings))
+        deps = build_deps(settings, database, maintenance, cache, artefacts, tokens)
+        stack.push_async_callback(deps.answer_writer.close)
+        await stack.enter_async_context(deps.erasure_watch)
+        if settings.cache.url is not None:
+            store = RedisRates(settings.cache, settings.workers)
+            await stack.enter_async_context(sharing(deps.rates, store))
+        yield deps

@@ -1,5 +1,6 @@
 """The one table from the domain's exceptions to what goes over the wire."""
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -71,10 +72,16 @@ def domain_error(error: BaseException) -> domain.PenchantError | None:
 def to_status(error: BaseException, request_id: str) -> status_pb2.Status:
     """What the caller is told.
 
-    ErrorInfo always; BadRequest where fields are at fault, RetryInfo where a time is known. Of an
-    exception that is no error of the domain nothing is told but the request id.
+    ErrorInfo always; BadRequest where fields are at fault, RetryInfo where a time is known,
+    QuotaFailure where a tenant has used up what it may. Of an exception that is no error of the
+    domain nothing is told but the request id.
     """
     known = domain_error(error)
+    if isinstance(known, domain.QuotaExceeded):
+        # Whoever is refused is mostly refused often, and that must cost others little.
+        return _quota_status(
+            known.tenant_id, known.quota, known.metadata["limit"], known.message, known.retry_after
+        )
     if known is None:
         info = error_details_pb2.ErrorInfo(
             reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}
@@ -82,10 +89,23 @@ def to_status(error: BaseException, request_id: str) -> status_pb2.Status:
         return status_pb2.Status(
             code=_number(_INTERNAL), message=INTERNAL_MESSAGE, details=[_packed(info)]
         )
-    status = status_pb2.Status(
-        code=_number(status_code(known)), message=_cut(known.message, _MAX_MESSAGE_BYTES)
+    return _status(known)
+
+
+@functools.lru_cache(maxsize=1024)
+def _quota_status(
+    tenant_id: str, quota: str, limit: str, message: str, retry_after: float | None
+) -> status_pb2.Status:
+    return _status(
+        domain.QuotaExceeded(tenant_id, quota, float(limit), message, retry_after=retry_after)
     )
-    status.details.extend(_details(known))
+
+
+def _status(error: domain.PenchantError) -> status_pb2.Status:
+    status = status_pb2.Status(
+        code=_number(status_code(error)), message=_cut(error.message, _MAX_MESSAGE_BYTES)
+    )
+    status.details.extend(_details(error))
     return status
 
 
@@ -117,6 +137,13 @@ def _details(error: domain.PenchantError) -> Iterator[AnyMessage]:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(math.ceil(error.retry_after * 1e9))
         yield _packed(retry)
+    if isinstance(error, domain.QuotaExceeded):
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(
+            subject=f"tenant:{error.tenant_id}",
+            description=_cut(f"{error.quota}: {error.message}", _MAX_TEXT_BYTES),
+        )
+        yield _packed(failure)
     if error.violations:
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
@@ -132,6 +159,7 @@ def _details(error: domain.PenchantError) -> Iterator[AnyMessage]:
 def _packed(
     message: error_details_pb2.ErrorInfo
     | error_details_pb2.RetryInfo
+    | error_details_pb2.QuotaFailure
     | error_details_pb2.BadRequest,
 ) -> AnyMessage:
     packed = AnyMessage()

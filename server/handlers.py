@@ -27,16 +27,29 @@ class Serve(Protocol):
         ...
 
 
-def rebuild(handler: Handler, serve: Serve, admission: Admission) -> Handler:
+class Guard(Protocol):
+    """Says, in the course of a call, whether it may go on; errors end it."""
+
+    def admit(self, message: Any) -> None:
+        """Looks at a message of the caller's, before the servicer has it."""
+        ...
+
+    def go_on(self) -> None:
+        """Is asked before each answer of a stream leaves."""
+        ...
+
+
+def rebuild(handler: Handler, serve: Serve, guard: Guard, admission: Admission) -> Handler:
     """The handler of the same kind whose calls run through `serve`.
 
     Args:
         handler: of an asyncio servicer.
         serve: called once a call.
+        guard: asked within the work that `serve` runs.
         admission: ends streams that wait for the caller when the worker drains.
     """
-    parse = _parser(handler)
-    behaviour = _behaviour(handler)
+    parse = _parser(handler, guard)
+    behaviour = _behaviour(handler, guard)
 
     async def one(raw: bytes, context: Context) -> Any:
         return await serve(context, lambda: behaviour(parse(raw), context))
@@ -78,7 +91,8 @@ class _Messages:
     def __init__(
         self, raw: AsyncIterator[bytes], parse: Callable[[bytes], Any], admission: Admission
     ) -> None:
-        self._raw = aiter(raw)
+        self._source = raw
+        self._raw: AsyncIterator[bytes] | None = None
         self._parse = parse
         self._admission = admission
 
@@ -86,27 +100,32 @@ class _Messages:
         return self
 
     async def __anext__(self) -> Any:
+        if self._raw is None:
+            # Not before: a stream that is refused would leave a generator that never ran.
+            self._raw = aiter(self._source)
         return self._parse(await self._admission.next_of(self._raw))
 
 
-def _parser(handler: Handler) -> Callable[[bytes], Any]:
+def _parser(handler: Handler, guard: Guard) -> Callable[[bytes], Any]:
     deserialise = handler.request_deserializer
     if deserialise is None:
         return lambda raw: raw
 
     def parse(raw: bytes) -> Any:
         try:
-            return deserialise(raw)
+            message = deserialise(raw)
         except DecodeError as error:
             raise InvalidArgument(
                 "The bytes of the request are no message of the method's request type.",
                 reason="MALFORMED_REQUEST",
             ) from error
+        guard.admit(message)
+        return message
 
     return parse
 
 
-def _behaviour(handler: Handler) -> Callable[[Any, Context], Awaitable[Any]]:
+def _behaviour(handler: Handler, guard: Guard) -> Callable[[Any, Context], Awaitable[Any]]:
     if not handler.response_streaming:
         return handler.stream_unary if handler.request_streaming else handler.unary_unary  # type: ignore[return-value]
     produce = handler.stream_stream if handler.request_streaming else handler.unary_stream
@@ -117,6 +136,7 @@ def _behaviour(handler: Handler) -> Callable[[Any, Context], Awaitable[Any]]:
         answers = produce(request, context)
         try:
             async for answer in answers:
+                guard.go_on()
                 await context.write(answer)
         finally:
             await answers.aclose()

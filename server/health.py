@@ -18,16 +18,20 @@ STORING = (
     "penchant.v1.InteractionService",
     "penchant.v1.EntityService",
     "penchant.v1.AdminService",
+    "penchant.v1.ApiKeyService",
     "penchant.v1.ModelService",
     "penchant.v1.EmbeddingService",
     "penchant.v1.DemandService",
     "google.longrunning.Operations",
 )
 """Serve while PostgreSQL does."""
+WRITING = frozenset({"penchant.v1.InteractionService", "penchant.v1.EntityService"})
+"""Those of them that serve only while it takes writes."""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _CHECK_SECS = 0.5
+_AWAY_INTERVAL_SECS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +41,11 @@ class DatabaseProbe(Protocol):
 
     async def health_check(self) -> bool:
         """Whether it does."""
+        ...
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether it takes writes, by what is known since the last check."""
         ...
 
 
@@ -52,7 +61,8 @@ class HealthMonitor:
     """Keeps the health service true: `prepare`, `start` and, at the end, `drain`.
 
     Args:
-        database: checked every `interval_secs`, half a second at most.
+        database: checked every `interval_secs`, half a second at most; twice a second while it is
+            away.
         cache: likewise; None: there is no Redis to miss. Without it the service is degraded.
         metrics: its gauge `penchant_degraded` follows both.
         can_answer: whether anything can be recommended without PostgreSQL; None: nothing can.
@@ -94,10 +104,12 @@ class HealthMonitor:
             _bounded(self._database.health_check),
             _bounded(self._cache.ping) if self._cache is not None else _yes(),
         )
+        writes = database and self._database.takes_writes
         self._note("postgresql", up=database)
+        self._note("postgresql writes", up=writes)
         self._note("redis", up=cache)
         for service in STORING:
-            await self._show(service, serving=database)
+            await self._show(service, serving=writes if service in WRITING else database)
         answers = database or (self._can_answer is not None and self._can_answer())
         for service in ANSWERING:
             await self._show(service, serving=answers)
@@ -111,7 +123,10 @@ class HealthMonitor:
 
     async def _check_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._interval_secs)
+            away = not self._up["postgresql"]
+            await asyncio.sleep(
+                min(self._interval_secs, _AWAY_INTERVAL_SECS) if away else self._interval_secs
+            )
             await self.check()
 
     def _note(self, component: str, *, up: bool) -> None:

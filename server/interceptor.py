@@ -1,4 +1,4 @@
-"""What happens around every call: request id, admission, deadline, tenant, errors, log, metrics."""
+"""What happens around every call: admission, deadline, access, tenant, errors, log, metrics."""
 
 import asyncio
 import os
@@ -12,13 +12,18 @@ import structlog
 from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
+from engine.access import ANONYMOUS, OPERATOR
 from engine.tenants import TENANT_HEADER
 from server.admission import Admission
-from server.call import CURRENT_CALL, Call
-from server.errors import domain_error, reason_of, to_status
+from server.audit import CallAudit, audit_rule, named_tenant
+from server.authentication import Authenticator
+from server.call import CURRENT_CALL, Call, current_call
+from server.errors import domain_error, reason_of, status_code, to_status
 from server.handlers import Context, Handler, Work, rebuild
+from server.method_access import needed_scope, tenant_check
 from server.metrics import Metrics
-from storage.exceptions import DeadlineExceeded, InvalidArgument
+from server.quotas import RequestQuotas
+from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
 from storage.tenants import Tenant
 
 REQUEST_ID_KEY = "x-request-id"
@@ -31,10 +36,11 @@ TENANT_SERVICES = frozenset(
         "penchant.v1.ModelService",
         "penchant.v1.EmbeddingService",
         "penchant.v1.DemandService",
+        "penchant.v1.PrivacyService",
         "google.longrunning.Operations",
     }
 )
-"""Services whose every call acts for one tenant."""
+"""Services whose every call acts for one tenant, unless it is the operator's."""
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -54,6 +60,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         tenants: finds the tenant of calls to TENANT_SERVICES; None: nobody's tenant is looked up.
+        authenticator: knows who calls; None: everybody is anonymous.
+        quotas: refuses calls of tenants that make too many; None: nobody's.
+        audit: writes down what is administrated; None: nothing is.
         metrics: counts calls and their time.
         max_concurrent_calls: more at a time are refused; health checks go past the limit.
         default_deadline_secs: for unary calls that bring no deadline.
@@ -70,12 +79,18 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         *,
         max_concurrent_calls: int,
         default_deadline_secs: float,
+        authenticator: Authenticator | None = None,
+        quotas: RequestQuotas | None = None,
+        audit: CallAudit | None = None,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.admission = Admission(max_concurrent_calls)
         self._tenants = tenants
         self._metrics = metrics
         self._default_deadline_secs = default_deadline_secs
+        self._authenticator = authenticator
+        self._quotas = quotas
+        self._audit = audit
         self._log: FilteringBoundLogger = log or structlog.get_logger("server.calls")
         self._handlers: dict[str, Handler] = {}
 
@@ -92,18 +107,18 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # grpc answers UNIMPLEMENTED
-        method = _Method(name, handler, self._metrics)
+        method = _Method(name, handler, self._metrics, self._authenticator)
 
         def serve(context: Context, work: Work) -> Awaitable[Any]:
             return self._serve(method, context, work)
 
-        self._handlers[name] = rebuild(handler, serve, self.admission)
+        self._handlers[name] = rebuild(handler, serve, method, self.admission)
         return self._handlers[name]
 
     async def _serve(self, method: "_Method", context: Context, work: Work) -> Any:
         begin = time.perf_counter()
         request_id, tenant_ids = _metadata_of(context)
-        call = Call(request_id, method.name, context.peer(), self.admission)
+        call = Call(request_id, method.name, context.peer(), self.admission, quotas=self._quotas)
         CURRENT_CALL.set(call)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         outcome = _Outcome()
@@ -113,16 +128,14 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             if not method.is_health:
                 self.admission.enter()
                 admitted = True
-            return await self._work(method, call, context, tenant_ids, work)
-        except grpc.aio.AbortError:
-            outcome.code = _code_of(context)
-            raise
-        except asyncio.CancelledError:
-            late = call.deadline is not None and time.monotonic() >= call.deadline
-            outcome.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            return await self._recorded(method, call, context, tenant_ids, work)
+        except (grpc.aio.AbortError, asyncio.CancelledError) as error:
+            outcome.code = _code_after(error, call, context)
             raise
         except Exception as error:  # noqa: BLE001 - here every error becomes a status
             outcome.failed(error)
+            if outcome.quota is not None:
+                self._metrics.quota_refused.labels(outcome.quota).inc()
             status = to_status(error, request_id)
             outcome.code = _CODES[status.code]
             await context.abort(
@@ -137,6 +150,27 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             seconds = time.perf_counter() - begin
             method.count(outcome.code, seconds)
             self._write_line(method, call, outcome, seconds)
+
+    async def _recorded(
+        self,
+        method: "_Method",
+        call: Call,
+        context: Context,
+        tenant_ids: set[str],
+        work: Work,
+    ) -> Any:
+        """The work, with its event in the audit before the answer leaves."""
+        if self._audit is None or method.audit is None:
+            return await self._work(method, call, context, tenant_ids, work)
+        code, answer = grpc.StatusCode.OK, None
+        try:
+            answer = await self._work(method, call, context, tenant_ids, work)
+        except BaseException as error:
+            code = _code_after(error, call, context)
+            raise
+        finally:
+            await self._audit.ended(method.audit, call, code, answer)
+        return answer
 
     async def _work(
         self,
@@ -154,13 +188,11 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         scope = asyncio.timeout(left)
         try:
             async with scope:
-                if len(tenant_ids) > 1:
-                    raise InvalidArgument.field(
-                        TENANT_HEADER, "is given twice with different values"
-                    )
-                call.tenant_id = next(iter(tenant_ids), None)
-                if method.is_for_tenant and self._tenants is not None:
-                    call.tenant = await self._tenants.resolve(call.tenant_id)
+                if len(tenant_ids) == 1:
+                    (call.tenant_id,) = tenant_ids  # known to the log however the call ends
+                await self._authorise(method, call, context)
+                await self._find_tenant(method, call, tenant_ids)
+                await self._charge(method, call)
                 response = await work()
         except TimeoutError:
             if scope.expired():
@@ -171,11 +203,39 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             await context.abort(_code_of(context), _text(context.details()))
         return response
 
+    async def _authorise(self, method: "_Method", call: Call, context: Context) -> None:
+        if method.scope is None:
+            return
+        if self._authenticator is not None:
+            call.principal = await self._authenticator.authenticate(
+                context.invocation_metadata() or ()
+            )
+        if call.tenant_id is None:
+            call.tenant_id = call.principal.tenant_id
+        call.principal.require(method.scope)
+
+    async def _find_tenant(self, method: "_Method", call: Call, tenant_ids: set[str]) -> None:
+        if len(tenant_ids) > 1:
+            raise InvalidArgument.field(TENANT_HEADER, "is given twice with different values")
+        if call.tenant_id is not None:
+            call.principal.require_tenant(call.tenant_id)
+        if method.is_for_tenant and self._tenants is not None:
+            call.tenant = await self._tenants.resolve(call.tenant_id)
+
+    async def _charge(self, method: "_Method", call: Call) -> None:
+        if method.streams_requests:
+            # A caller that still sends may take an early end for a fault of the connection.
+            await call.turn()
+        else:
+            call.charge(1)
+
     def _write_line(
         self, method: "_Method", call: Call, outcome: "_Outcome", seconds: float
     ) -> None:
         if outcome.fault is not None:
             write = self._log.error
+        elif not outcome.logged:
+            return
         elif method.is_health:
             write = self._log.debug
         else:
@@ -185,9 +245,11 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             "code": outcome.code.name,
             "ms": round(seconds * 1000, 3),
             "request_id": call.request_id,
-            "tenant_id": call.tenant.tenant_id if call.tenant is not None else call.tenant_id,
+            "tenant_id": call.shown_tenant,
             "peer": call.peer,
         }
+        if call.principal is not ANONYMOUS:
+            facts["actor"] = call.principal.actor
         if outcome.reason is not None:
             facts["reason"] = outcome.reason
         if outcome.fault is not None:
@@ -196,18 +258,41 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Method:
-    """What is known of a method before a call: its service's rules and its metrics."""
+    """What is known of a method before a call: its rules and its metrics."""
 
-    def __init__(self, name: str, handler: Handler, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, handler: Handler, metrics: Metrics, authenticator: Authenticator | None
+    ) -> None:
         self.name = name
         self.service, _, self.short_name = name.removeprefix("/").rpartition("/")
         self.is_health = self.service == HEALTH_SERVICE
-        self.is_for_tenant = self.service in TENANT_SERVICES
+        self.streams_requests = handler.request_streaming
         self.streams_answers = handler.response_streaming
         self.is_unary = not (handler.request_streaming or handler.response_streaming)
+        self.scope = needed_scope(self.service, self.short_name)
+        self.is_for_tenant = self.service in TENANT_SERVICES and self.scope != OPERATOR
+        self.audit = audit_rule(self.service, self.short_name)
+        self._check_tenant = tenant_check(self.service, self.short_name)
+        self._authenticator = authenticator
         self._seconds = metrics.seconds.labels(name)
         self._metric = metrics.calls
         self._calls: dict[grpc.StatusCode, Counter] = {}
+
+    def admit(self, message: Any) -> None:
+        """Refuses a message that names a tenant which is not the caller's."""
+        call = current_call()
+        if self.audit is not None and call.asked is None:
+            call.asked = message
+        self.go_on()
+        if self._check_tenant is not None:
+            if call.tenant_id is None:
+                call.tenant_id = named_tenant(message) or None
+            self._check_tenant(message, call.principal)
+
+    def go_on(self) -> None:
+        """Ends a stream whose key or token has ended since it began."""
+        if self._authenticator is not None and self.scope is not None and not self.is_unary:
+            self._authenticator.check_still(current_call().principal)
 
     def count(self, code: grpc.StatusCode, seconds: float) -> None:
         calls = self._calls.get(code)
@@ -225,6 +310,8 @@ class _Outcome:
         self.code = grpc.StatusCode.OK
         self.reason: str | None = None
         self.fault: Exception | None = None
+        self.quota: str | None = None
+        self.logged = True
 
     def failed(self, error: Exception) -> None:
         known = domain_error(error)
@@ -232,6 +319,8 @@ class _Outcome:
             self.reason, self.fault = "INTERNAL", error
         else:
             self.reason = reason_of(known)
+        if isinstance(known, QuotaExceeded):
+            self.quota, self.logged = known.quota, known.logged
 
 
 def _metadata_of(context: Context) -> tuple[str, set[str]]:
@@ -248,6 +337,16 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
 
 def _text(value: str | bytes | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _code_after(error: BaseException, call: Call, context: Context) -> grpc.StatusCode:
+    """The status that a call ends with after an error."""
+    if isinstance(error, grpc.aio.AbortError):
+        return _code_of(context)
+    if isinstance(error, asyncio.CancelledError):
+        late = call.deadline is not None and time.monotonic() >= call.deadline
+        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+    return status_code(domain_error(error) or error)
 
 
 def _code_of(context: Context) -> grpc.StatusCode:

@@ -1,4 +1,8 @@
-"""Log lines: structlog's and the standard library's in one form, on stderr, without passwords."""
+"""Log lines: structlog's and the standard library's in one form, on stderr, without secrets.
+
+A line that is written while a call is served carries that call's request and tenant. Ids of users
+stand in no line: what PostgreSQL adds to an error (the row at fault) is left out but at debug.
+"""
 
 import logging
 import re
@@ -10,15 +14,31 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from server.call import CURRENT_CALL
+
 _URL_PASSWORD = re.compile(r"""(://[^:@/\s"']*:)[^@/\s"']+@""")
 _QUERY_PASSWORD = re.compile(r"""([?&]password=)[^&\s"']+""")
+_API_KEY = re.compile(r"(pk_[a-z2-7]{12}_)[A-Za-z0-9]+")
+_BEARER = re.compile(r"""(\b[Bb]earer )(?!pk_)[^\s"',)]+""")
+_TOKEN = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*")
+# A sign that is looked for first: most lines have none.
+_SECRETS = (("pk_", _API_KEY, r"\1***"), ("earer ", _BEARER, r"\1***"), ("eyJ", _TOKEN, "***"))
+
+# In JSON a line's end is written as backslash and n. The second is what asyncpg cannot encode.
+_ROW_AT_FAULT = re.compile(
+    r"""\\n\s*DETAIL:  (?:\\[^n]|[^\\"])*|\n\s*DETAIL:  .*"""
+    r"""|(?<=invalid input for query argument )(\$\d+): .*?(?= \()"""
+)
 
 
 def redact(text: str) -> str:
-    """The text with the passwords of the URLs in it replaced by `***`."""
-    if "://" not in text:
-        return text
-    return _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***@", text))
+    """The text with passwords of URLs, API keys (but for their ids) and tokens as `***`."""
+    if "://" in text:
+        text = _QUERY_PASSWORD.sub(r"\1***", _URL_PASSWORD.sub(r"\1***@", text))
+    for sign, secret, rest in _SECRETS:
+        if sign in text:
+            text = secret.sub(rest, text)
+    return text
 
 
 def configure_logs(
@@ -37,10 +57,12 @@ def configure_logs(
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         _with(facts),
+        _of_call,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render = _console_renderer(out) if console else _json_renderer()
+    renderers = _console_renderer(out) if console else _json_renderer()
+    render = [*renderers, _without_secrets(rows=number <= logging.DEBUG)]
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -66,21 +88,33 @@ def _with(facts: Mapping[str, object]) -> Processor:
     return add
 
 
+def _of_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    call = CURRENT_CALL.get(None)
+    if call is not None:
+        event.setdefault("request_id", call.request_id)
+        event.setdefault("tenant_id", call.shown_tenant)
+    return event
+
+
 def _console_renderer(out: TextIO) -> list[Processor]:
-    renderer = structlog.dev.ConsoleRenderer(colors=out.isatty())
-    return [_redacted(renderer)]
+    # The usual formatter of tracebacks also shows what the variables hold.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
 
 
 def _json_renderer() -> list[Processor]:
     def serialise(event: EventDict, default: Callable[[object], object], **_: object) -> str:
         return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
 
-    renderer = structlog.processors.JSONRenderer(serializer=serialise)
-    return [structlog.processors.format_exc_info, _redacted(renderer)]
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(serializer=serialise),
+    ]
 
 
-def _redacted(renderer: Processor) -> Processor:
-    def render(logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return redact(str(renderer(logger, method, event)))
+def _without_secrets(*, rows: bool) -> Processor:
+    def render(_logger: WrappedLogger, _method: str, line: object) -> str:
+        text = redact(str(line))
+        return text if rows else _ROW_AT_FAULT.sub("", text)
 
     return render

@@ -40,12 +40,31 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.quota_refused = Counter(
+            "penchant_quota_refused_total",
+            "Calls that were refused because a tenant had used a quota up.",
+            ["quota"],
+            registry=self.registry,
+        )
         self.degraded = Gauge(
             "penchant_degraded",
             "1 while a component is away that the service can do without for a time.",
             ["component"],
             registry=self.registry,
             multiprocess_mode="livemax",
+        )
+        self.audit_failures = Counter(
+            "penchant_audit_failures_total",
+            "Events that the audit lacks: storage, or rate (refusals beyond what is written).",
+            ["cause"],
+            registry=self.registry,
+        )
+        self.tls_expires = Gauge(
+            "penchant_tls_certificate_expires_timestamp_seconds",
+            "When the certificates of a TLS file in use stop being valid, the earliest of them.",
+            ["file"],
+            registry=self.registry,
+            multiprocess_mode="livemin",
         )
 
 

@@ -53,6 +53,16 @@ def text_key(token: str, kind: str, hashed: bytes, parts: int) -> tuple[str, ...
     return tuple(key)
 
 
+def number_key(token: str, kind: str, hashed: bytes) -> int | None:
+    """The last sort key of a token, a positive number; None for no token."""
+    if not token:
+        return None
+    match decode_token(token, kind, hashed, time.time(), None):
+        case [int(number)] if 0 < number < 2**63:
+            return number
+    raise _invalid()
+
+
 def time_token(kind: str, hashed: bytes, at: datetime, key: str) -> str:
     """A token of a list in order of time."""
     return key_token(kind, hashed, [(at - _EPOCH) // timedelta(microseconds=1), key])

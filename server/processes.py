@@ -13,8 +13,11 @@ from pathlib import Path
 
 import structlog
 
-from server.backends import backends, bootstrap
+from server.backends import backends, bootstrap, has_keys
+from server.certificates import check_tls
 from server.children import Child
+from server.key_sets import check_key_set, is_url
+from server.listening import OPEN_WARNING, is_wildcard, listening_host
 from server.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
 from server.settings import Settings
 from server.stopping import Stopped, StopSignal
@@ -81,6 +84,26 @@ async def _until_free(
 
 
 @asynccontextmanager
+async def guarded_host(settings: Settings) -> AsyncIterator[Settings]:
+    """Settings whose host may be listened on: loopback while everybody is anonymous.
+
+    Raises:
+        PortTaken: another program has the port there.
+    """
+    host = listening_host(settings, settings.jwt_jwks is not None)
+    if host == settings.host or await has_keys(settings):
+        yield settings
+        return
+    _log.warning(OPEN_WARNING, host=host, asked_for=settings.host)
+    guarded = settings.model_copy(update={"host": host})
+    if is_wildcard(settings.host):
+        yield guarded  # who holds the port on all addresses holds it here
+        return
+    async with reserved_port(guarded) as held:
+        yield held
+
+
+@asynccontextmanager
 async def running_service(settings: Settings) -> AsyncIterator[Settings]:
     """The whole service, from the readiness of all workers to the end of the block.
 
@@ -88,19 +111,26 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
         The settings with the port, URLs and metrics port that are really in use.
 
     Raises:
-        PenchantError: a backend does not start, or the schema cannot be brought up to date.
+        PenchantError: a backend does not start, the schema cannot be brought up to date, or the
+            files of TLS or of the key set are no good.
         PortTaken: the port or the metrics' port is.
         OSError: the data directory cannot be written.
     """
+    check_tls(settings)
+    if settings.jwt_jwks is not None and not is_url(settings.jwt_jwks):
+        check_key_set(settings.jwt_jwks)
     async with contextlib.AsyncExitStack() as stack:
         settings = await stack.enter_async_context(reserved_port(settings))
         settings = await stack.enter_async_context(backends(settings))
         await bootstrap(settings)
+        settings = await stack.enter_async_context(guarded_host(settings))
         shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penchant-metrics-")))
         if settings.metrics_port:
             _serve_metrics(settings, shared)
         text = write_settings(settings)
         environment = {
+            # Its own lines, one a failed handshake, are in no form that the service's log has.
+            "GRPC_VERBOSITY": "ERROR",
             **os.environ,
             MULTIPROCESS_VARIABLE: str(shared),
             # A thread pool for the small products of an answer costs more than it brings.

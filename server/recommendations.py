@@ -6,7 +6,7 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from penchant.v1 import recommendation_pb2 as pb
 from penchant.v1.common_pb2 import EntityRef
 
-from engine.answers import Answer, Item
+from engine.answers import Answer, Item, SourceScore
 from engine.filters.compiler import compile_filter
 from engine.identifiers import check_id, check_page_size
 from engine.ingest import subject
@@ -63,6 +63,8 @@ def parse_recommend(request: pb.RecommendRequest, tenant: Tenant) -> RecommendQu
         else None,
         explain=request.explain,
         model_version=_model_version(request.model_version) if request.model_version else None,
+        record=request.record,
+        asked=request.SerializeToString(),
         request_hash=_hash(request, tenant),
     )
 
@@ -123,21 +125,34 @@ def render_items(
 ) -> None:
     """Adds items to a response."""
     for item in items:
-        rendered = target.add(score=item.score)
-        rendered.entity.entity_type, rendered.entity.entity_id = item.entity_type, item.entity_id
+        rendered = target.add()
+        render_item(item, rendered)
         if mask is None or mask:
             json_to_struct(item.attributes, rendered.attributes, mask)
-        for reason in item.reasons:
-            added = rendered.reasons.add(source=reason.source, share=reason.share)
-            for entity_type, entity_id in reason.because_of:
-                added.because_of.add(entity_type=entity_type, entity_id=entity_id)
-        for score in item.source_scores:
-            rendered.source_scores.add(
-                source=score.source,
-                raw=score.raw,
-                normalized=score.normalized,
-                weight=score.weight,
-            )
+
+
+def render_item(item: Item, target: pb.RecommendedEntity) -> None:
+    """Fills an item's message, without attributes."""
+    target.score = item.score
+    target.entity.entity_type, target.entity.entity_id = item.entity_type, item.entity_id
+    for reason in item.reasons:
+        added = target.reasons.add(source=reason.source, share=reason.share)
+        for entity_type, entity_id in reason.because_of:
+            added.because_of.add(entity_type=entity_type, entity_id=entity_id)
+    render_source_scores(item.source_scores, target.source_scores)
+
+
+def render_source_scores(
+    scores: Iterable[SourceScore], target: RepeatedCompositeFieldContainer[pb.SourceScore]
+) -> None:
+    """Adds what each source said of an item."""
+    for score in scores:
+        target.add(
+            source=score.source,
+            raw=score.raw,
+            normalized=score.normalized,
+            weight=score.weight,
+        )
 
 
 def render_answer(answer: Answer, request: pb.RecommendRequest) -> pb.RecommendResponse:

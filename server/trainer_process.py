@@ -5,7 +5,6 @@ ends without one when the input does.
 """
 
 import asyncio
-import ctypes
 import os
 import resource
 import signal
@@ -19,9 +18,9 @@ from jobs.trainer_processes import Order
 from server.logs import configure_logs
 from server.settings import Settings
 from server.transfer import read_settings
+from storage import death_signals
 from storage.exceptions import PenchantError
 
-_PR_SET_PDEATHSIG = 1
 _NICENESS = 10
 _MIB = 1 << 20
 
@@ -30,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 def main() -> None:
     """The entry point of the process."""
-    _die_with_parent()
+    death_signals.ask_for(signal.SIGKILL)  # without the jobs process nobody would hold the lease
     os.nice(_NICENESS)
     ordered = threading.Event()
     threading.Thread(target=_load, args=[ordered], daemon=True).start()
@@ -52,12 +51,6 @@ def main() -> None:
         except PenchantError as error:
             _log.error("trainer gives up", reason=error.reason, message=error.message)
             sys.exit(1)
-
-
-def _die_with_parent() -> None:
-    """SIGKILL when the jobs process ends in whatever way: nobody would hold the lease then."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def _load(ordered: threading.Event) -> None:

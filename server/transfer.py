@@ -14,6 +14,8 @@ def write_settings(settings: Settings) -> str:
     for part in ("database", "cache"):
         url: SecretStr | None = getattr(settings, part).url
         plain[part]["url"] = None if url is None else url.get_secret_value()
+    pepper = settings.key_pepper
+    plain["key_pepper"] = None if pepper is None else pepper.get_secret_value()
     return json.dumps(plain)
 
 

@@ -5,39 +5,50 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+import structlog
 from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped]
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from penchant.v1 import (
     admin_pb2_grpc,
+    api_key_pb2_grpc,
     demand_pb2_grpc,
     embedding_pb2_grpc,
     entity_pb2_grpc,
     interaction_pb2_grpc,
     model_pb2_grpc,
+    privacy_pb2_grpc,
     recommendation_pb2_grpc,
 )
 
+from server.audit import CallAudit
+from server.authentication import Authenticator
+from server.certificates import TlsFiles
 from server.deps import Deps
 from server.health import HealthMonitor
 from server.interceptor import EdgeInterceptor
+from server.listening import OPEN_WARNING, listening_host
 from server.metrics import Metrics
+from server.quotas import RequestQuotas
 from server.reflection import add_reflection
 from server.servicers.admin import AdminServicer
+from server.servicers.api_key import ApiKeyServicer
 from server.servicers.demand import DemandServicer
 from server.servicers.embedding import EmbeddingServicer
 from server.servicers.entity import EntityServicer
 from server.servicers.interaction import InteractionServicer
 from server.servicers.model import ModelServicer
 from server.servicers.operations import OperationsServicer
+from server.servicers.privacy import PrivacyServicer
 from server.servicers.recommendation import RecommendationServicer
 from server.settings import Settings
+from server.tls import ServerTls
 
 SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Deps], Any]], ...] = (
     (
         "penchant.v1.RecommendationService",
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
-        lambda deps: RecommendationServicer(deps.recommender, deps.finder),
+        lambda deps: RecommendationServicer(deps.recommender, deps.finder, deps.answers),
     ),
     (
         "penchant.v1.InteractionService",
@@ -52,7 +63,20 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
     (
         "penchant.v1.AdminService",
         admin_pb2_grpc.add_AdminServiceServicer_to_server,
-        lambda deps: AdminServicer(deps.administration, deps.migrations, deps.database, deps.cache),
+        lambda deps: AdminServicer(
+            deps.administration,
+            deps.migrations,
+            deps.database,
+            deps.cache,
+            deps.quotas,
+            deps.audit,
+            deps.integrity,
+        ),
+    ),
+    (
+        "penchant.v1.ApiKeyService",
+        api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server,
+        lambda deps: ApiKeyServicer(deps.keys),
     ),
     (
         "penchant.v1.ModelService",
@@ -70,6 +94,11 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
         lambda deps: DemandServicer(deps.demand),
     ),
     (
+        "penchant.v1.PrivacyService",
+        privacy_pb2_grpc.add_PrivacyServiceServicer_to_server,
+        lambda deps: PrivacyServicer(deps.privacy),
+    ),
+    (
         "google.longrunning.Operations",
         operations_pb2_grpc.add_OperationsServicer_to_server,
         lambda deps: OperationsServicer(deps.trainings, deps.registry),
@@ -80,6 +109,8 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
 _QUEUED_SECS = 0.1
 _LAST_SECS = 0.5
 
+_log = structlog.get_logger(__name__)
+
 
 class Server:
     """A server of one process, from `start` to `stop`."""
@@ -89,19 +120,31 @@ class Server:
         settings: Settings,
         server: grpc.aio.Server,
         edge: EdgeInterceptor,
+        authenticator: Authenticator,
         health: HealthMonitor,
+        tls: ServerTls | None,
     ) -> None:
         self._settings = settings
         self._server = server
         self._edge = edge
+        self._authenticator = authenticator
         self.health = health
+        self._tls = tls
         self.port = 0
 
     async def start(self) -> int:
         """Listens; health becomes SERVING with the first good check. Returns the port."""
         await self.health.prepare()
-        address = f"{self._settings.host}:{self._settings.port}"
-        self.port = self._server.add_insecure_port(address)
+        await self._authenticator.start()
+        host = listening_host(self._settings, self._authenticator.is_required)
+        if host != self._settings.host:
+            _log.warning(OPEN_WARNING, host=host, asked_for=self._settings.host)
+        address = f"{host}:{self._settings.port}"
+        if self._tls is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, self._tls.credentials)
+            self._tls.start()
         await self._server.start()
         await self.health.start()
         return self.port
@@ -117,6 +160,9 @@ class Server:
         await asyncio.sleep(min(limit, _QUEUED_SECS))
         # Open now are health watches, calls past the grace and answers on their way out.
         await self._server.stop(min(limit, _LAST_SECS))
+        await self._authenticator.stop()
+        if self._tls is not None:
+            await self._tls.stop()
 
     async def wait(self) -> None:
         """Until the server has stopped."""
@@ -126,11 +172,15 @@ class Server:
 def build_server(settings: Settings, deps: Deps) -> Server:
     """Wires settings and parts to a server that has not started yet."""
     metrics = Metrics()
+    authenticator = Authenticator(deps.key_ring, deps.tokens)
     edge = EdgeInterceptor(
         deps.tenants,
         metrics,
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_secs=settings.default_deadline_secs,
+        authenticator=authenticator,
+        quotas=RequestQuotas(deps.rates, deps.tenants.reread),
+        audit=CallAudit(deps.audit, metrics),
     )
     server = grpc.aio.server(
         interceptors=[edge],
@@ -149,7 +199,7 @@ def build_server(settings: Settings, deps: Deps) -> Server:
     )
     for _, add, make in SERVICES:
         add(make(deps), server)
-    health = HealthMonitor(deps.database, deps.cache, metrics)
+    health = HealthMonitor(deps.database, deps.cache, metrics, can_answer=deps.last_good.can_answer)
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     channelz.add_channelz_servicer(server)
     add_reflection(
@@ -160,4 +210,6 @@ def build_server(settings: Settings, deps: Deps) -> Server:
             channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
         ),
     )
-    return Server(settings, server, edge, health)
+    files = TlsFiles.of(settings)
+    tls = None if files is None else ServerTls(files, metrics)
+    return Server(settings, server, edge, authenticator, health, tls)

@@ -8,6 +8,7 @@ artefact and then inserts the row that names it, so for a moment a file belongs 
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import time
@@ -17,11 +18,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from storage.exceptions import FailedPrecondition
+
 YOUNG_SECS = 3600.0
 """How long a row may be in coming after its artefact was kept."""
 
 _ABANDONED_SECS = 24 * 3600.0
 _HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def corrupt(problem: str) -> FailedPrecondition:
+    """The error of an artefact that cannot be used: ARTEFACT_CORRUPT."""
+    return FailedPrecondition(f"The model artefact {problem}.", reason="ARTEFACT_CORRUPT")
+
+
+def unreadable(error: OSError) -> FailedPrecondition:
+    """The error of an artefact that the disk does not give."""
+    return corrupt(f"cannot be read: {error.strerror}")
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_hash(actual: str, expected: str) -> None:
+    """Raises ARTEFACT_CORRUPT where an artefact's content is not what its checksum names."""
+    if actual != expected:
+        raise corrupt("does not have the content that its checksum names")
 
 
 class ArtefactStore(Protocol):

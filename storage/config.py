@@ -5,11 +5,14 @@ win over the older aliases (DB_POOL_SIZE and the like).
 """
 
 import os
+import re
 from typing import Any, Self
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d*)?")
 
 
 class _Settings(BaseSettings):
@@ -52,6 +55,21 @@ class _Aliases(PydanticBaseSettingsSource):
 
 def _renamed(environment: dict[str, str], names: dict[str, str]) -> dict[str, Any]:
     return {field: environment[name] for name, field in names.items() if name in environment}
+
+
+def _checked_hosts(url: str) -> str:
+    """The URL, if what stands for hosts and ports can be some.
+
+    A password with a character of URLs in it, such as `/`, ends up there in pieces: whoever parses
+    the URL later would tell them.
+    """
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    for host in authority.rpartition("@")[2].split(","):
+        if not _HOST.fullmatch(host):
+            raise ValueError(
+                "must have hosts as name:port, and in a password %2F for / and so on (URL encoding)"
+            )
+    return url
 
 
 class DatabaseConfig(_Settings):
@@ -99,7 +117,7 @@ class DatabaseConfig(_Settings):
         scheme, separator, rest = url.get_secret_value().strip().partition("://")
         if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
             raise ValueError("must begin with postgresql://")
-        return SecretStr(f"postgresql://{rest}")
+        return SecretStr(_checked_hosts(f"postgresql://{rest}"))
 
     @model_validator(mode="before")
     @classmethod
@@ -183,6 +201,11 @@ class RedisCacheConfig(_Settings):
             port, db = environment.get("REDIS_PORT", "6379"), environment.get("REDIS_DB", "0")
             values["url"] = f"redis://{login}{host}:{port}/{db}"
         return values
+
+    @field_validator("url")
+    @classmethod
+    def _with_hosts(cls, url: SecretStr | None) -> SecretStr | None:
+        return url and SecretStr(_checked_hosts(url.get_secret_value()))
 
     @model_validator(mode="after")
     def _default_within_maximum(self) -> Self:

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import time
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import asyncpg
 from tenacity import (
@@ -21,7 +24,11 @@ from tenacity import (
 from storage.config import DatabaseConfig
 from storage.driver_errors import connect_error, translated
 from storage.driver_types import Connection, OwnConnection, Pool
-from storage.exceptions import FailedPrecondition, Unavailable
+from storage.exceptions import FailedPrecondition, PenchantError, Unavailable
+from storage.hosts import Hosts
+from storage.outage import Outage
+from storage.queries import load
+from storage.sessions import SETTINGS, SearchWidths, Session, keep_session, session_of
 from storage.vector_codecs import register_vector_codecs
 
 __all__ = ["MAINTENANCE_ROLE", "SERVICE_ROLE", "Connection", "Database", "PoolStats"]
@@ -29,48 +36,24 @@ __all__ = ["MAINTENANCE_ROLE", "SERVICE_ROLE", "Connection", "Database", "PoolSt
 SERVICE_ROLE = "penchant_service"
 MAINTENANCE_ROLE = "penchant_maintenance"
 
+_SQL = load("health")
+
 _HEALTH_TIMEOUT_SECS = 0.3
 _HEALTH_CLEANUP_SECS = 0.2  # for giving up a query that is under way
+_TRIAL_SECS = 5.0
+_WAITING_A_CONNECTION = 16
+_FEWEST_WAITING = 256
+_SUSPICIOUS = frozenset({"DATABASE_UNAVAILABLE", "DATABASE_READ_ONLY", "QUERY_TIMEOUT"})
 _CLOSE_TIMEOUT_SECS = 5.0
 # The last is what the pool says when it has just let go of the connection, which broke.
 _ENDED_IN_RELEASE = (
     OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
 )  # fmt: skip
 _HANDSHAKE_TIMEOUT_SECS = 5.0
-_SETTINGS = {
-    "application_name": "penchant",
-    "timezone": "UTC",
-    "jit": "off",
-    # With many partitions a generic plan's first run is hundreds of times slower (DESIGN.md).
-    "plan_cache_mode": "force_custom_plan",
-    # What a user has seen is probed as a hash table; one that does not fit becomes a scan a row.
-    "work_mem": "32MB",
-    "hnsw.iterative_scan": "relaxed_order",
-    "hnsw.ef_search": "100",
-}
 
 
-class _Session(OwnConnection):
-    """A connection that knows whose setting it carries and when it is to be replaced."""
-
-    __slots__ = ("knows_vectors", "retire_at", "tenant_id")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # "" is what a new session has; None means unknown.
-        self.tenant_id: str | None = ""
-        self.knows_vectors = False
-        self.retire_at = float("inf")
-
-    async def work_for(self, tenant_id: str | None) -> None:
-        wanted = tenant_id or ""
-        if self.tenant_id != wanted:
-            self.tenant_id = None
-            await self.execute("SELECT set_config('penchant.tenant_id', $1, false)", wanted)
-            self.tenant_id = wanted
-
-    def forget_tenant(self) -> None:
-        self.tenant_id = None
+# It writes a stack trace for every connection that it fails to open in the background.
+logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +73,40 @@ class Database:
     must leave no other session state behind (SET without LOCAL, LISTEN, session locks, temporary
     tables): a release does not reset it.
 
+    While PostgreSQL is away (`storage.outage`) every loan is refused at once, loans under way end,
+    and the pool is filled anew when it is back.
+
     Args:
         config: where and how many; `config.url` must be set.
         role: the role that every connection works under; None keeps the login user's.
+        beside: another pool of this process to the same server: what one of them finds out about
+            the server, the other knows.
     """
 
-    def __init__(self, config: DatabaseConfig, *, role: str | None = SERVICE_ROLE) -> None:
+    def __init__(
+        self,
+        config: DatabaseConfig,
+        *,
+        role: str | None = SERVICE_ROLE,
+        beside: Self | None = None,
+    ) -> None:
         if config.url is None:
             raise FailedPrecondition("DATABASE_URL is not set.", reason="DATABASE_URL_MISSING")
         self.config = config
         self.role = role
-        self._url = config.url.get_secret_value()
+        self._hosts = Hosts(config.url.get_secret_value())
         self._pool: Pool | None = None
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self.search_widths = SearchWidths()
+        self._returning: set[asyncio.Future[None]] = set()
+        self._outage: Outage = (
+            beside._outage if beside is not None else Outage("postgresql", self._look)
+        )
+        self._owns_outage = beside is None
+        self._most_waiting = max(_FEWEST_WAITING, _WAITING_A_CONNECTION * config.max_connections)
+        self._read_only = self._full = False
+        self._missed = 0  # health checks in a row
+        self._trial: asyncio.Task[None] | None = None
 
     async def connect(self) -> Self:
         """Opens the pool, trying again for `connect_timeout_secs` while PostgreSQL is away.
@@ -119,6 +124,7 @@ class Database:
             reraise=True,
         )
         self._pool = await retrying(self._open_pool)
+        self._outage.pools.append(self)
         return self
 
     async def close(self) -> None:
@@ -126,6 +132,11 @@ class Database:
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        self._outage.pools.remove(self)
+        if self._owns_outage:
+            await self._outage.close()
+        if self._trial is not None:
+            self._trial.cancel()
         try:
             await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT_SECS)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -156,20 +167,26 @@ class Database:
             timeout: seconds to wait for a free connection; at most `acquire_timeout_secs`.
 
         Raises:
-            Unavailable: PostgreSQL is away, or every connection is taken (POOL_EXHAUSTED).
+            Unavailable: PostgreSQL is away, or every connection is taken (POOL_EXHAUSTED): for too
+                long, or so many calls wait already that this one would in vain.
             Aborted, DeadlineExceeded, InvalidArgument: see `storage.driver_errors`.
         """
         borrowed = await self._acquire(timeout)
-        session = _session_of(borrowed)
+        session = session_of(borrowed)
+        session.lent = True
+        cancelled = False
         try:
             with translated():
-                await session.work_for(tenant_id)
+                await session.work_for(tenant_id, self.search_widths.of(tenant_id))
                 yield borrowed
-        except BaseException:
+        except BaseException as error:
             session.forget_tenant()
+            self._notice(error)
+            cancelled = isinstance(error, asyncio.CancelledError)
             raise
         finally:
-            await self._release(borrowed, session)
+            session.lent = False
+            await self._release(borrowed, session, wait=not cancelled)
 
     @asynccontextmanager
     async def transaction(
@@ -183,22 +200,36 @@ class Database:
             yield borrowed
 
     async def health_check(self) -> bool:
-        """Whether PostgreSQL answers `SELECT 1` within half a second."""
+        """Whether PostgreSQL answers within half a second; `takes_writes` is news afterwards."""
+        if self._outage.away:
+            return False
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT_SECS):
                 if self._exhausted():
                     # All connections being busy says nothing about the server.
-                    probe = await asyncpg.connect(self._url)
-                    try:
-                        return bool(await probe.fetchval("SELECT 1") == 1)
-                    finally:
-                        probe.terminate()
-                async with self.connection(None, timeout=_HEALTH_CLEANUP_SECS) as borrowed:
-                    return bool(await borrowed.fetchval("SELECT 1") == 1)
-        except (Unavailable, FailedPrecondition, OSError):
+                    await self._look()
+                else:
+                    async with self.connection(None, timeout=_HEALTH_CLEANUP_SECS) as borrowed:
+                        self._read_only = bool(await borrowed.fetchval(_SQL["read_only"]))
+        except (PenchantError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._missed += 1
+            if self._missed > 1:
+                # The way to the server may be dead for the connections that are open.
+                self._end(lambda session: not session.lent)
+            self._outage.suspect()
             return False
-        except (asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
+        self._missed = 0
+        if self._full and (self._trial is None or self._trial.done()):
+            self._trial = asyncio.create_task(self._try_room())
+        return True
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether the server takes writes, by what the health checks found.
+
+        A disk that a write found full counts as full until a trial has written to it.
+        """
+        return not (self._outage.away or self._read_only or self._full)
 
     def pool_stats(self) -> PoolStats:
         """The pool's size and idle connections; zeros while it is closed."""
@@ -207,22 +238,22 @@ class Database:
         return PoolStats(size=self._pool.get_size(), idle=self._pool.get_idle_size())
 
     async def _open_pool(self) -> Pool:
-        settings = dict(_SETTINGS)
+        settings = dict(SETTINGS)
         if self.role is not None:
             settings["role"] = self.role
         with translated(connect_error):
             pool: Pool = asyncpg.create_pool(
-                self._url,
+                connect=self._hosts.connect,
                 min_size=self.config.min_connections,
                 max_size=self.config.max_connections,
                 max_queries=2**62,
                 max_inactive_connection_lifetime=self.config.idle_timeout_secs,
                 command_timeout=self.config.query_timeout_secs,
                 timeout=min(_HANDSHAKE_TIMEOUT_SECS, self.config.connect_timeout_secs),
-                connection_class=_Session,
+                connection_class=Session,
                 server_settings=settings,
                 init=self._prepare,
-                reset=_keep_session,
+                reset=keep_session,
             )
             await pool
             try:
@@ -233,31 +264,38 @@ class Database:
         return pool
 
     async def _prepare(self, session: OwnConnection) -> None:
-        if not isinstance(session, _Session):
+        if not isinstance(session, Session):
             raise TypeError(type(session))
         # Spread, so that connections opened together are not replaced together.
         lifetime = self.config.max_lifetime_secs * random.uniform(0.9, 1.0)  # noqa: S311 - no secret
         session.retire_at = time.monotonic() + lifetime
+        session.notice_dead_peers()
+        session.server_started = await session.fetchval(_SQL["server_started"])
         session.knows_vectors = await register_vector_codecs(session)
+        if any(other.server_started != session.server_started for other in self._sessions):
+            self._outage.suspect()  # a failover, or a restart
+        self._sessions.add(session)
 
     async def _acquire(self, wait_secs: float | None) -> Connection:
         if self._pool is None:
             raise FailedPrecondition("The database is not connected.", reason="NOT_CONNECTED")
         limit = self.config.acquire_timeout_secs
-        with translated(connect_error):
-            try:
-                borrowed = await self._pool.acquire(
-                    timeout=limit if wait_secs is None else max(0.0, min(limit, wait_secs))
-                )
-            except TimeoutError as error:
-                if not self._exhausted():
-                    raise
-                raise Unavailable(
-                    f"All {self.config.max_connections} connections to PostgreSQL are taken.",
-                    reason="POOL_EXHAUSTED",
-                    retry_after=limit,
-                ) from error
-        session = _session_of(borrowed)
+        if self._outage.waiting >= self._most_waiting:
+            raise self._taken()
+        seconds = limit if wait_secs is None else max(0.0, min(limit, wait_secs))
+        try:
+            with translated(connect_error):
+                try:
+                    async with self._outage.bounded(seconds):
+                        borrowed = await self._pool.acquire()
+                except TimeoutError as error:
+                    if not self._exhausted():
+                        raise
+                    raise self._taken() from error
+        except PenchantError as error:
+            self._notice(error)
+            raise
+        session = session_of(borrowed)
         if not session.knows_vectors:
             # Opened before the first migration created the types.
             try:
@@ -268,38 +306,93 @@ class Database:
                 raise
         return borrowed
 
-    async def _release(self, borrowed: Connection, session: _Session) -> None:
+    async def _release(self, borrowed: Connection, session: Session, *, wait: bool) -> None:
+        """Gives a connection back; without `wait` in the background.
+
+        A cancelled call must not wait until PostgreSQL has confirmed its statement's end.
+        """
         if time.monotonic() >= session.retire_at:
             # A closed connection goes back to the pool's empty places by itself.
-            with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError):
-                await asyncio.shield(session.close(timeout=1.0))
-            return
-        if self._pool is None:
+            release = asyncio.ensure_future(session.close(timeout=1.0))
+        elif self._pool is None:
             session.terminate()
             return
-        release = asyncio.ensure_future(self._pool.release(borrowed))
-        # A borrower that is cancelled here leaves nobody to take the outcome.
-        release.add_done_callback(_take_outcome)
+        else:
+            release = asyncio.ensure_future(
+                self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs)
+            )
+        self._returning.add(release)
+        release.add_done_callback(self._returned)
+        if not wait:
+            return
         try:
             await asyncio.shield(release)
         except _ENDED_IN_RELEASE:
             # The pool has thrown the connection away; what the loan did has its own outcome.
             session.terminate()
 
+    def _returned(self, release: asyncio.Future[None]) -> None:
+        self._returning.discard(release)
+        if not release.cancelled():
+            # A borrower that was cancelled leaves nobody to take the outcome.
+            release.exception()
+
+    def _notice(self, error: BaseException) -> None:
+        """Draws conclusions from how a loan failed."""
+        reason = error.reason if isinstance(error, PenchantError) else ""
+        self._full |= reason == "DATABASE_DISK_FULL"
+        if reason in _SUSPICIOUS:
+            self._outage.suspect()
+
+    async def _look(self) -> datetime | None:
+        """For `Outage`."""
+        try:
+            with translated(connect_error):
+                connection = await self._hosts.connect()
+                try:
+                    started: datetime = await connection.fetchval(_SQL["server_started"])
+                finally:
+                    connection.terminate()
+        except FailedPrecondition:
+            return None
+        except Unavailable as error:
+            if error.reason == "DATABASE_CONNECTIONS_EXHAUSTED":
+                return None
+            raise
+        return started if self._hosts.one_server else None
+
+    def cut(self, server_started: datetime | None) -> None:
+        """Ends the connections to any server but the one that started then; None: all of them."""
+        self._end(lambda s: server_started is None or s.server_started != server_started)
+
+    def _end(self, doomed: Callable[[Session], bool]) -> None:
+        for session in [s for s in self._sessions if doomed(s)]:
+            self._sessions.discard(session)
+            session.terminate()
+
+    async def _try_room(self) -> None:
+        """Notices when the disk that was full takes something again."""
+        # Without the right to make temporary tables the next write tells.
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            try:
+                async with asyncio.timeout(_TRIAL_SECS), self.connection(None) as borrowed:
+                    trial = borrowed.transaction()
+                    await trial.start()
+                    try:
+                        await borrowed.execute(_SQL["try_room"])
+                    finally:
+                        await trial.rollback()
+            except (TimeoutError, PenchantError):
+                return
+        self._full = False
+
+    def _taken(self) -> Unavailable:
+        return Unavailable(
+            f"All {self.config.max_connections} connections to PostgreSQL are taken.",
+            reason="POOL_EXHAUSTED",
+            retry_after=self.config.acquire_timeout_secs,
+        )
+
     def _exhausted(self) -> bool:
         stats = self.pool_stats()
         return stats.idle == 0 and stats.size >= self.config.max_connections
-
-
-def _session_of(borrowed: Connection) -> _Session:
-    session: _Session = borrowed._con  # type: ignore[attr-defined]  # missing in the stubs
-    return session
-
-
-def _take_outcome(release: asyncio.Future[None]) -> None:
-    if not release.cancelled():
-        release.exception()
-
-
-async def _keep_session(_: OwnConnection) -> None:
-    """Replaces asyncpg's reset, which costs a round trip and forgets the tenant."""

@@ -3,11 +3,10 @@
 import uuid
 from dataclasses import dataclass
 
-import asyncpg
-
 from storage.config import DatabaseConfig
 from storage.driver_errors import connect_error, translated
 from storage.exceptions import FailedPrecondition
+from storage.hosts import Hosts
 from storage.queries import load
 
 _SQL = load("diagnosis")
@@ -38,8 +37,8 @@ async def diagnose_database(config: DatabaseConfig) -> DatabaseFacts:
     if config.url is None:
         raise FailedPrecondition("DATABASE_URL is not set.", reason="DATABASE_URL_MISSING")
     with translated(connect_error):
-        connection = await asyncpg.connect(
-            config.url.get_secret_value(), timeout=config.connect_timeout_secs
+        connection = await Hosts(config.url.get_secret_value()).connect(
+            timeout=config.connect_timeout_secs
         )
         try:
             row = await connection.fetchrow(_SQL["server_facts"])

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from storage.database import Database
 from storage.exceptions import InvalidArgument
 from storage.queries import load
+from storage.quotas import check_bytes
 from storage.tenants import Tenant
+from storage.tombstones import erased_among
 
 _SQL = load("embeddings")
 
@@ -92,9 +94,15 @@ class EmbeddingStore:
         )
 
     async def batch_save_embeddings(
-        self, tenant: Tenant, embeddings: Sequence[NewEmbedding]
+        self,
+        tenant: Tenant,
+        embeddings: Sequence[NewEmbedding],
+        user_hashes: Sequence[bytes] = (),
     ) -> int:
-        """Stores embeddings, all or none; returns how many.
+        """Stores embeddings, all or none; returns how many: none where one is of an erased user.
+
+        Args:
+            user_hashes: of those entities that are users, where the tenant has erased users.
 
         Raises:
             InvalidArgument: names the first at fault, as `embeddings[i]...`: a name or version
@@ -110,6 +118,9 @@ class EmbeddingStore:
         async with self._database.transaction(tenant.tenant_id) as connection:
             # In a statement of its own: the next one's snapshot shows what the lock waited for.
             await connection.execute(_SQL["lock_sets"], *guard, types, versions)
+            if await erased_among(connection, tenant.tenant_id, user_hashes):
+                return 0
+            await check_bytes(connection, tenant)
             mismatched = await connection.fetchrow(
                 _SQL["save_embeddings"],
                 tenant.tenant_id,

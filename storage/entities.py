@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from storage.database import Connection, Database
 from storage.exceptions import Aborted
 from storage.queries import load
+from storage.quotas import check_bytes, use
 from storage.tenants import Tenant
+from storage.tombstones import erased_among
 from storage.vector_codecs import halfvec_array
 
 _SQL = load("entities")
@@ -91,9 +93,16 @@ class EntityStore:
         self._database = database
 
     async def apply(
-        self, tenant: Tenant, changes: Mapping[EntityKey, Change]
+        self,
+        tenant: Tenant,
+        changes: Mapping[EntityKey, Change],
+        user_hashes: Mapping[EntityKey, bytes] | None = None,
     ) -> dict[EntityKey, tuple[EntityRow, bool]]:
         """Changes entities in one transaction, each from its locked present state.
+
+        Args:
+            user_hashes: of those names that are users, where the tenant has erased users: a name
+                whose user was erased is left out.
 
         Returns:
             For each name the stored state (without vector) and whether it is new (a stub counts as
@@ -102,13 +111,17 @@ class EntityStore:
         Raises:
             StaleTenant: the tenant's row is no longer the one given.
             Aborted: a name that did not exist was created meanwhile; repeat the call.
+            QuotaExceeded: the tenant may not store that much; nothing was changed.
         """
         async with self._database.transaction(tenant.tenant_id) as connection:
             present = await self._lock(connection, tenant, list(changes))
+            await check_bytes(connection, tenant)
+            hashes = user_hashes or {}
+            erased = await erased_among(connection, tenant.tenant_id, list(hashes.values()))
             states = {
                 key: state
                 for key, change in changes.items()
-                if (state := change(present.get(key))) is not None
+                if hashes.get(key) not in erased and (state := change(present.get(key))) is not None
             }
             stamps: dict[EntityKey, tuple[datetime, datetime]] = {}
             for name, rows in (
@@ -140,6 +153,7 @@ class EntityStore:
                     [i for _, i in late],
                 )
             await connection.execute(_TENANT_SQL["bump_catalogue"], tenant.tenant_id)
+            await use(connection, tenant, entities=len(states.keys() - present.keys()))
         return {
             key: (
                 replace(
@@ -209,7 +223,8 @@ class EntityStore:
 
     async def delete(self, tenant: Tenant, key: EntityKey) -> bool:
         """Removes an entity; False when there was none."""
-        async with self._database.connection(tenant.tenant_id) as connection:
+        begin = self._database.transaction if tenant.quotas.entities else self._database.connection
+        async with begin(tenant.tenant_id) as connection:
             number = await connection.fetchval(
                 _SQL["delete_entity"],
                 tenant.tenant_id,
@@ -218,4 +233,6 @@ class EntityStore:
                 tenant.placement,
                 *key,
             )
+            if number is not None:
+                await use(connection, tenant, entities=-1)
         return number is not None

@@ -117,6 +117,40 @@ class ResourceExhausted(PenchantError):
     reason = "RESOURCE_EXHAUSTED"
 
 
+class QuotaExceeded(ResourceExhausted):
+    """The tenant uses as much as it may.
+
+    Args:
+        tenant_id: who.
+        quota: the name of the limit, as in `Quotas`.
+        limit: what it may use.
+        message: one sentence for a person.
+        retry_after: seconds after which trying again makes sense.
+        logged: whether the log shall have a line of it; of many alike not every one.
+    """
+
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(
+        self,
+        tenant_id: str = "",
+        quota: str = "",
+        limit: float = 0.0,
+        message: str | None = None,
+        *,
+        retry_after: float | None = None,
+        logged: bool = True,
+    ) -> None:
+        super().__init__(
+            message,
+            metadata={"tenant_id": tenant_id, "quota": quota, "limit": f"{limit:.10g}"},
+            retry_after=retry_after,
+        )
+        self.tenant_id = tenant_id
+        self.quota = quota
+        self.logged = logged
+
+
 class DeadlineExceeded(PenchantError):
     """The caller's deadline is over."""
 

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from storage.database import Connection, Database
 from storage.queries import load
+from storage.quotas import check_ingest, use
 from storage.tenants import Tenant
+from storage.tombstones import merge_is_refused
 
 _SQL = load("interactions")
 
@@ -24,6 +26,8 @@ class InteractionRow:
         metadata: JSON text or None.
         payload_hash: of what the caller sent, before defaults: the idempotency check.
         touches_profile: whether the user's profile or seen entities change.
+        user_hash: of the user, where the tenant has erased users; they are looked for by it.
+        entity_hash: likewise of an entity that is a user.
     """
 
     interaction_id: str
@@ -39,6 +43,8 @@ class InteractionRow:
     payload_hash: bytes = b""
     touches_profile: bool = True
     received_at: datetime | None = None
+    user_hash: bytes | None = None
+    entity_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class IngestOutcome:
         transaction_id: number of the transaction that stored it; 0 where refused.
     """
 
-    status: Literal["stored", "duplicate", "conflict", "unknown_entity"]
+    status: Literal["stored", "duplicate", "conflict", "unknown_entity", "erased"]
     received_at: datetime | None = None
     transaction_id: int = 0
 
@@ -85,9 +91,19 @@ class InteractionStore:
         """Stores a batch in one statement and one transaction.
 
         Raises:
+            QuotaExceeded: the tenant may not store that much; nothing was stored.
             StaleTenant: the tenant's row is no longer the one given; nothing was stored.
+            ValueError: the tenant has erased users, and a row comes without its user's hash.
         """
-        async with self._database.connection(tenant.tenant_id) as connection:
+        hashed = tenant.has_erased_users
+        if hashed and not all(r.user_hash for r in rows):
+            raise ValueError("rows of a tenant with erased users need the hashes of theirs")
+        quotas = tenant.quotas
+        limited = bool(quotas.interactions_per_day or quotas.entities or quotas.stored_bytes)
+        begin = self._database.transaction if limited else self._database.connection
+        async with begin(tenant.tenant_id) as connection:
+            if limited:
+                await check_ingest(connection, tenant, [r.interaction_id for r in rows])
             records = await connection.fetch(
                 _SQL["ingest_interactions"],
                 tenant.tenant_id,
@@ -108,11 +124,14 @@ class InteractionStore:
                 [r.touches_profile for r in rows],
                 tenant.settings.unknown_entities == "accept",
                 decay_rate(tenant),
+                [r.user_hash for r in rows] if hashed else None,
+                [r.entity_hash for r in rows] if hashed else None,
             )
             late = {
                 row.interaction_id
                 for row, record in zip(rows, records, strict=True)
-                if record["payload_hash"] is None and not record["unknown_entity"]
+                if record["payload_hash"] is None
+                and not (record["unknown_entity"] or record["refused"])
             }
             keys = (
                 {
@@ -122,7 +141,12 @@ class InteractionStore:
                 if late
                 else {}
             )
-        return _outcomes(rows, records, keys)
+            outcomes = _outcomes(rows, records, keys)
+            if limited:
+                stored = sum(outcome.status == "stored" for outcome in outcomes)
+                stubs = records[0]["stub_count"]
+                await use(connection, tenant, interactions=stored, entities=stubs)
+        return outcomes
 
     async def page_by_user(
         self,
@@ -194,30 +218,39 @@ class InteractionStore:
                 interaction_ids,
                 before,
             )
-            await self._rebuild(connection, tenant, [row["user_id"] for row in users])
+            await rebuild_profiles(connection, tenant, [row["user_id"] for row in users])
         return sum(row["deleted_count"] for row in users), transaction_id
 
-    async def merge(self, tenant: Tenant, source: str, target: str) -> tuple[int, int]:
+    async def merge(
+        self, tenant: Tenant, source: str, target: str, hashes: Sequence[bytes] = ()
+    ) -> tuple[int, int] | None:
         """Moves a user's interactions to another and rebuilds both profiles.
 
+        Args:
+            hashes: of the two users, where the tenant has erased users.
+
         Returns:
-            How many were moved, and the transaction's number.
+            How many were moved, and the transaction's number; None where one of them was erased.
         """
+        if tenant.has_erased_users and not hashes:
+            raise ValueError("users of a tenant with erased ones need their hashes")
         async with self._database.transaction(tenant.tenant_id) as connection:
             transaction_id = await self._guard(connection, tenant)
+            if hashes and await merge_is_refused(connection, tenant.tenant_id, hashes, source):
+                return None
             # Both profiles first: an ingest for either waits, and is added to what is rebuilt here.
             await connection.execute(_SQL["lock_profiles"], tenant.tenant_id, [source, target])
             moved = await connection.fetchval(
                 _SQL["move_interactions"], tenant.tenant_id, source, target
             )
-            await self._rebuild(connection, tenant, [source, target])
+            await rebuild_profiles(connection, tenant, [source, target])
         return int(moved), transaction_id
 
     async def rebuild_profiles(self, tenant: Tenant, user_ids: Sequence[str]) -> None:
         """Makes users' profiles anew from the log."""
         async with self._database.transaction(tenant.tenant_id) as connection:
             await self._guard(connection, tenant)
-            await self._rebuild(connection, tenant, user_ids)
+            await rebuild_profiles(connection, tenant, user_ids)
 
     async def _guard(self, connection: Connection, tenant: Tenant) -> int:
         await connection.execute(
@@ -225,21 +258,21 @@ class InteractionStore:
         )
         return int(await connection.fetchval(_SQL["current_transaction"]))
 
-    async def _rebuild(
-        self, connection: Connection, tenant: Tenant, user_ids: Sequence[str]
-    ) -> None:
-        ordered = sorted(set(user_ids))
-        for start in range(0, len(ordered), REBUILD_SLICE):
-            some = ordered[start : start + REBUILD_SLICE]
-            await connection.execute(_SQL["lock_profiles"], tenant.tenant_id, some)
-            await connection.execute(
-                _SQL["rebuild_profiles"],
-                tenant.tenant_id,
-                tenant.placement,
-                some,
-                decay_rate(tenant),
-            )
-            await connection.execute(_SQL["delete_empty_profiles"], tenant.tenant_id, some)
+
+async def rebuild_profiles(connection: Connection, tenant: Tenant, user_ids: Sequence[str]) -> None:
+    """Makes users' profiles anew from the log, as a part of the caller's guarded transaction."""
+    ordered = sorted(set(user_ids))
+    for start in range(0, len(ordered), REBUILD_SLICE):
+        some = ordered[start : start + REBUILD_SLICE]
+        await connection.execute(_SQL["lock_profiles"], tenant.tenant_id, some)
+        await connection.execute(
+            _SQL["rebuild_profiles"],
+            tenant.tenant_id,
+            tenant.placement,
+            some,
+            decay_rate(tenant),
+        )
+        await connection.execute(_SQL["delete_empty_profiles"], tenant.tenant_id, some)
 
 
 def _outcomes(
@@ -248,6 +281,9 @@ def _outcomes(
     outcomes: list[IngestOutcome] = []
     claimed: set[str] = set()
     for row, record in zip(rows, records, strict=True):
+        if record["refused"]:
+            outcomes.append(IngestOutcome("erased"))
+            continue
         known = record if record["payload_hash"] is not None else keys.get(row.interaction_id)
         if record["unknown_entity"] and known is None:
             outcomes.append(IngestOutcome("unknown_entity"))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.artefacts import ArtefactStore, sweep
+from storage.artefacts import ArtefactStore, check_hash, sweep, unreadable
 from storage.database import Database
 from storage.embeddings import FIRST_VERSION, EmbeddingSetStats, EmbeddingStore, NewEmbedding
 from storage.exceptions import (
@@ -363,11 +363,6 @@ def _read(path: Path, content_hash: str) -> bytes:
     try:
         model_data = path.read_bytes()
     except OSError as error:
-        raise _corrupt(f"cannot be read: {error.strerror}") from error
-    if hashlib.sha256(model_data).hexdigest() != content_hash:
-        raise _corrupt("does not have the content that its checksum names")
+        raise unreadable(error) from error
+    check_hash(hashlib.sha256(model_data).hexdigest(), content_hash)
     return model_data
-
-
-def _corrupt(problem: str) -> FailedPrecondition:
-    return FailedPrecondition(f"The model artefact {problem}.", reason="ARTEFACT_CORRUPT")

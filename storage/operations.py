@@ -12,6 +12,7 @@ import orjson
 from storage.database import Database
 from storage.exceptions import NotFound
 from storage.queries import load
+from storage.quotas import check_training
 from storage.tenants import Tenant
 
 _SQL = load("operations")
@@ -121,9 +122,13 @@ class OperationStore:
         """Asks for work; where the same kind waits or runs for the target, returns that.
 
         Raises:
+            QuotaExceeded: it would be new work, and the tenant's quotas are used up.
             StaleTenant: read the tenant again and repeat.
         """
-        async with self._service.connection(tenant.tenant_id) as connection:
+        quotas = tenant.quotas
+        limited = bool(quotas.training_minutes_per_day or quotas.stored_bytes)
+        begin = self._service.transaction if limited else self._service.connection
+        async with begin(tenant.tenant_id) as connection:
             row = await connection.fetchrow(
                 _SQL["start_operation"],
                 tenant.tenant_id,
@@ -133,6 +138,9 @@ class OperationStore:
                 target,
                 orjson.dumps(dict(request)).decode(),
             )
+            assert row is not None
+            if limited and row["created_at"] == row["begun_at"]:
+                await check_training(connection, tenant)
         return _operation(row)
 
     async def get(self, tenant: Tenant, operation_id: str) -> Operation:

@@ -1,8 +1,9 @@
 """Named SQL: a statement stands in a .sql file as `-- name: x`, a line of description, the text.
 
-Two things are filled in when files are read or a tenant's dimension is known, never from what
-a caller sends: fragments of other files (`{eligible}`, `{sources}`) and `{dimension}`, an integer
-of the tenant's row, which PostgreSQL only takes as a type modifier.
+Some things are filled in when files are read or a tenant's row is known, never from what a caller
+sends: fragments of other files (`{eligible}`, `{sources}`), `{dimension}`, an integer of the
+tenant's row, which PostgreSQL only takes as a type modifier, and `{placement}`, another one, in
+names of indexes where no function can help (`index_rebuild`).
 """
 
 import re
@@ -55,10 +56,20 @@ def candidates(sources: frozenset[str], dimension: int) -> str:
     return text.replace("{eligible}", frame["eligible"]).replace("{dimension}", str(int(dimension)))
 
 
+@cache
+def index_rebuild(placement: int) -> Mapping[str, str]:
+    """The statements of `sql/index_rebuild.sql` about the HNSW index of a placement."""
+    return {
+        name: text.replace("{placement}", str(int(placement)))
+        for name, text in load("index_rebuild").items()
+    }
+
+
 def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
     """Every statement that the program can send, as (file.name, text); a test prepares them all."""
     for path in sorted(_SQL_DIR.glob("*.sql")):
-        yield from ((f"{path.stem}.{name}", text) for name, text in _read(path).items())
+        filled = index_rebuild(0) if path.stem == "index_rebuild" else _read(path)
+        yield from ((f"{path.stem}.{name}", text) for name, text in filled.items())
     yield from ((f"listed.{name}", text) for name, text in listed().items())
     yield "candidates.all", candidates(frozenset(candidate_sources()), dimension)
     for name in candidate_sources():

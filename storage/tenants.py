@@ -1,7 +1,7 @@
 """Tenants: their rows, settings and interaction types."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.database import Database
 from storage.exceptions import AlreadyExists, NotFound
 from storage.queries import load
+from storage.sessions import EF_SEARCH
 
 _SQL = load("tenants")
 
@@ -26,6 +27,40 @@ class TenantSettings(BaseModel):
     trending_half_life_secs: float = Field(default=2 * 86400.0, ge=60, le=365 * 86400)
     source_weights: dict[str, float] = Field(default_factory=dict)
     segment_attribute: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What a tenant may use; 0 is no limit.
+
+    Attributes:
+        requests_per_second: calls that are taken in the long run, over all workers.
+        burst: calls that may come at once; 0: those of one second.
+        entities: that may be stored, stubs included.
+        interactions_per_day: that are stored a day (UTC).
+        training_minutes_per_day: for which trainings may run a day (UTC).
+        stored_bytes: that rows and artefacts may take together.
+    """
+
+    requests_per_second: float = 0.0
+    burst: float = 0.0
+    entities: int = 0
+    interactions_per_day: int = 0
+    training_minutes_per_day: float = 0.0
+    stored_bytes: int = 0
+
+    @classmethod
+    def from_json(cls, text: str) -> "Quotas":
+        """From `tenants.quotas`; what this release does not know is left out."""
+        stored = orjson.loads(text)
+        return cls(**{name: stored[name] for name in cls.__slots__ if name in stored})
+
+    def to_json(self) -> str:
+        """JSON of the limits that there are."""
+        return orjson.dumps({name: n for name, n in asdict(self).items() if n}).decode()
+
+
+NO_QUOTAS = Quotas()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +80,9 @@ class Tenant:
         version: changes with every change of the row or its interaction types; statements check it.
         placement: the partition of the tenant's entities; 0 is shared.
         dimension: length of its feature vectors.
+        quotas: what it may use.
+        has_erased_users: whether writers must hash the users' ids, to be told of erased ones.
+        ef_search: how widely its HNSW index is searched.
     """
 
     tenant_id: str
@@ -58,6 +96,9 @@ class Tenant:
     created_at: datetime
     updated_at: datetime
     interaction_types: Mapping[str, InteractionType] = field(hash=False)
+    quotas: Quotas = NO_QUOTAS
+    has_erased_users: bool = False
+    ef_search: int = EF_SEARCH
 
     @property
     def seen_types(self) -> list[str]:
@@ -67,7 +108,12 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """Size (bytes) and use of a tenant's placement, counted since PostgreSQL's statistics began."""
+    """Size (bytes) and use of a tenant's placement, counted since PostgreSQL's statistics began.
+
+    Attributes:
+        recall: of the index, as last measured; None without an index, and before the first time.
+        ef_search: how widely the index is searched; 0 without one.
+    """
 
     placement: int
     entity_count: int
@@ -76,6 +122,9 @@ class IndexStats:
     index_bytes: int
     index_scans: int
     table_bytes: int
+    recall: float | None
+    recall_measured_at: datetime | None
+    ef_search: int
 
 
 def _tenant(row: Any) -> Tenant:
@@ -95,6 +144,9 @@ def _tenant(row: Any) -> Tenant:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         interaction_types=MappingProxyType(types),
+        quotas=Quotas.from_json(row["quotas"]),
+        has_erased_users=row["has_erased_users"],
+        ef_search=row["ef_search"],
     )
 
 
@@ -128,7 +180,9 @@ class TenantStore:
             row = await connection.fetchrow(_SQL["get_tenant"], tenant_id)
         if row is None:
             raise _not_found(tenant_id)
-        return _tenant(row)
+        tenant = _tenant(row)
+        self._service.search_widths.note(tenant_id, tenant.ef_search)
+        return tenant
 
     async def page(self, after: str, limit: int) -> list[Tenant]:
         """Tenants after an id, in byte order."""
@@ -244,4 +298,7 @@ class TenantStore:
             index_bytes=row["index_bytes"],
             index_scans=row["index_scans"],
             table_bytes=row["table_bytes"],
+            recall=row["recall"],
+            recall_measured_at=row["measured_at"],
+            ef_search=row["ef_search"],
         )

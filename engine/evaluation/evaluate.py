@@ -14,6 +14,8 @@ from engine.models.base import Progress, no_progress
 from engine.models.forms.base import History, ServingModel
 
 KS = (10, 20)
+"""List lengths that nobody has chosen others for."""
+
 _CELLS = 40_000_000
 _AT_ONCE = 200
 _SPAN = 128

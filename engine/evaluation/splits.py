@@ -125,3 +125,5 @@ SPLITS: dict[str, Callable[[Interactions], Split]] = {
     "random": random,
 }
 """The splits of EvaluateModel by name."""
+
+DEFAULT_SPLIT = "temporal"

@@ -3,7 +3,6 @@
 Format: https://huggingface.co/docs/safetensors (8 bytes header length, JSON header, the arrays).
 """
 
-import hashlib
 import json
 import mmap
 from collections.abc import Mapping
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from engine.models.forms import BY_FORM, ServingModel
-from storage.exceptions import FailedPrecondition
+from storage.artefacts import check_hash, content_hash, corrupt, unreadable
 
 LAYOUT = 1
-_CHUNK = 1 << 20
 _MAX_HEADER = 100 << 20
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -35,25 +33,11 @@ class Opened:
     manifest: Mapping[str, Any]
 
 
-def corrupt(problem: str) -> FailedPrecondition:
-    """The error of an artefact that cannot be used."""
-    return FailedPrecondition(f"The model artefact {problem}.", reason="ARTEFACT_CORRUPT")
-
-
 def write_artefact(model: ServingModel, path: Path, facts: Mapping[str, Any]) -> None:
     """Writes a model with its manifest; facts are JSON-ready and join the manifest."""
     manifest = {**facts, "layout": LAYOUT, "form": model.form, "settings": model.settings()}
     arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays().items()}
     save_file(arrays, path, {"penchant": json.dumps(manifest, sort_keys=True)})
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def open_artefact(path: Path, expected_hash: str | None = None) -> Opened:
@@ -66,8 +50,8 @@ def open_artefact(path: Path, expected_hash: str | None = None) -> Opened:
         FailedPrecondition: ARTEFACT_CORRUPT: missing, other content, truncated or foreign.
     """
     try:
-        if expected_hash is not None and content_hash(path) != expected_hash:
-            raise corrupt("does not have the content that its checksum names")
+        if expected_hash is not None:
+            check_hash(content_hash(path), expected_hash)
         arrays, metadata = _map(path)
         manifest = json.loads(metadata["penchant"])
         if manifest["layout"] != LAYOUT:
@@ -75,7 +59,7 @@ def open_artefact(path: Path, expected_hash: str | None = None) -> Opened:
         form = BY_FORM[manifest["form"]]
         return Opened(form.from_arrays(arrays, manifest["settings"]), manifest)
     except OSError as error:
-        raise corrupt(f"cannot be read: {error.strerror}") from error
+        raise unreadable(error) from error
     except (KeyError, ValueError, TypeError) as error:
         raise corrupt(f"is damaged or not of this service: {error}") from error
 

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from engine.models import svd
 from engine.models.base import Algorithm, Interactions, ModelConfig, Progress
 from engine.models.forms.clusters import ClusterModel
+from engine.models.progress import Phase
 
 
 class ClustersConfig(ModelConfig):
@@ -39,7 +40,7 @@ def fit(data: Interactions, config: ClustersConfig, progress: Progress) -> Clust
             half_life_days=config.half_life_days,
             binary=config.binary,
         ),
-        lambda phase, share: progress(phase, share / 2),
+        Phase(progress, 0, 0.5),
     )
     matrix = data.matrix(config.half_life_days, binary=config.binary)
     matrix = matrix[np.diff(matrix.indptr) > 0]

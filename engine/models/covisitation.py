@@ -13,7 +13,8 @@ from scipy import sparse
 
 from engine.models.base import SECONDS_A_DAY, Algorithm, Interactions, ModelConfig, Progress
 from engine.models.forms.neighbours import NeighbourMatrix, keep_top
-from engine.models.linear.weighting import powers, scaled, span
+from engine.models.linear.weighting import powers, scaled
+from engine.models.progress import Phase
 
 _BLOCK_PAIRS = 4_000_000
 _MOST_ENTRIES = 60_000_000
@@ -88,7 +89,7 @@ def _neighbours(
     n = data.n_items
     nowhere = np.empty(0, np.int32)
     counted = sparse.csr_matrix((np.empty(0, np.float32), (nowhere, nowhere)), shape=(n, n))
-    for pairs in _pairs(visits, config, newest, span(progress, 0, 0.9)):
+    for pairs in _pairs(visits, config, newest, Phase(progress, 0, 0.9)):
         counted = counted + pairs
         # What is weak in the middle of the count is given up where there is too much of it.
         if counted.nnz > _MOST_ENTRIES:

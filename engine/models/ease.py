@@ -19,7 +19,8 @@ from engine.models.linear.inverse import invert
 from engine.models.linear.rows import top_rows
 from engine.models.linear.search import Deadline, as_served, climb, winner
 from engine.models.linear.uncut import Uncut
-from engine.models.linear.weighting import column_sums, powers, scaled, span, weigh
+from engine.models.linear.weighting import column_sums, powers, scaled, weigh
+from engine.models.progress import Phase
 
 MAX_ITEMS = 20_000
 _PASS_SHARE = 0.85
@@ -100,8 +101,8 @@ def fit(data: Interactions, config: EaseConfig, progress: Progress) -> Neighbour
     """Inverts the penalised gram and cuts the rows."""
     progress("counting", 0.0)
     matrix = data.matrix(config.half_life_days, binary=config.binary)
-    learned = coefficients(matrix, config, span(progress, 0, 0.9))
-    return served(data, matrix, learned, config, span(progress, 0.9, 1))
+    learned = coefficients(matrix, config, Phase(progress, 0, 0.9))
+    return served(data, matrix, learned, config, Phase(progress, 0.9, 1))
 
 
 def tune(
@@ -141,7 +142,7 @@ def tune(
     trials = climb(start, _GRIDS, score, deadline)
     begun = time.monotonic()
     config = winner(trials).config
-    model = served(train, matrix, learned(config), config, span(progress, _PASS_SHARE, 1))
+    model = served(train, matrix, learned(config), config, Phase(progress, _PASS_SHARE, 1))
     return as_served(trials, judge(model), time.monotonic() - begun)
 
 

@@ -20,7 +20,8 @@ from engine.models.base import Algorithm, Interactions, Judge, ModelConfig, Prog
 from engine.models.forms.neighbours import NeighbourMatrix, keep_top
 from engine.models.linear.ridge import local_ridge
 from engine.models.linear.search import Deadline, as_served, climb, winner
-from engine.models.linear.weighting import column_sums, powers, scaled, span, weigh
+from engine.models.linear.weighting import column_sums, powers, scaled, weigh
+from engine.models.progress import Phase
 
 MAX_BYTES = 4 << 30
 _THREADS = 2
@@ -130,8 +131,8 @@ def _served(
 
 def fit(data: Interactions, config: SlimConfig, progress: Progress) -> NeighbourMatrix:
     """Finds the nearest entities of each and solves its ridge regression on them."""
-    ground = _ground(data, config, span(progress, 0, 0.7))
-    return _served(data, ground, _regress(ground, config, span(progress, 0.7, 1)), config)
+    ground = _ground(data, config, Phase(progress, 0, 0.7))
+    return _served(data, ground, _regress(ground, config, Phase(progress, 0.7, 1)), config)
 
 
 def tune(
@@ -140,7 +141,7 @@ def tune(
     """One coordinate pass over ridges and degree powers; the nearest are found once."""
     deadline = Deadline(0.9 * seconds)
     start = SlimConfig()
-    ground = _ground(train, start, span(progress, 0, 0.4))
+    ground = _ground(train, start, Phase(progress, 0, 0.4))
     last: list[tuple[tuple[float, float], NDArray[np.float32]]] = []
 
     def ticking(phase: str, share: float) -> None:

@@ -20,7 +20,8 @@ from engine.models.linear.rows import top_rows
 from engine.models.linear.search import Deadline, as_served, climb, winner
 from engine.models.linear.svd import OVERSAMPLING, Decomposition, Decompositions, decompose
 from engine.models.linear.uncut import Uncut
-from engine.models.linear.weighting import column_sums, powers, scaled, span, weigh
+from engine.models.linear.weighting import column_sums, powers, scaled, weigh
+from engine.models.progress import Phase
 
 MAX_BYTES = 8 << 30
 SMALL_CATALOGUE = 4000
@@ -140,9 +141,9 @@ def fit(data: Interactions, config: SpectralConfig, progress: Progress) -> Neigh
     """Decomposes the weighted matrix, filters its spectrum and cuts the kernel's rows."""
     matrix = data.matrix(config.half_life_days, binary=config.binary)
     weighted = weigh(matrix, config.a, config.b)
-    decomposition = decompose(weighted, rank_of(config, data.n_items), span(progress, 0, 0.4))
+    decomposition = decompose(weighted, rank_of(config, data.n_items), Phase(progress, 0, 0.4))
     filtered = kernel(matrix, weighted, decomposition, config)
-    return served(data, filtered, config, span(progress, 0.4, 1))
+    return served(data, filtered, config, Phase(progress, 0.4, 1))
 
 
 def tune(
@@ -175,7 +176,7 @@ def tune(
     trials = climb(start, grids, score, deadline)
     begun = time.monotonic()
     config = winner(trials).config
-    model = served(train, filtered(config), config, span(progress, _PASS_SHARE, 1))
+    model = served(train, filtered(config), config, Phase(progress, _PASS_SHARE, 1))
     return as_served(trials, judge(model), time.monotonic() - begun)
 
 

@@ -3,7 +3,7 @@
 from engine.models.base import ModelConfig
 from engine.models.forms.neighbours import NeighbourMatrix
 from engine.models.hybrid import sum_matrices
-from engine.training.phases import Phase
+from engine.models.progress import Phase
 from engine.training.race import Contender, Race
 
 HYBRID = "hybrid"

@@ -12,8 +12,8 @@ from engine.evaluation.bootstrap import intervals
 from engine.evaluation.metrics import Ranked
 from engine.models.base import AnyAlgorithm, ModelConfig, Trial
 from engine.models.forms.base import ServingModel
+from engine.models.progress import Phase
 from engine.training.checks import missing
-from engine.training.phases import Phase
 from engine.training.validation import Validation
 from storage.exceptions import FailedPrecondition
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from engine.models import BY_NAME
 from engine.models.base import AnyAlgorithm, Interactions, ModelConfig, Progress
+from engine.models.progress import Forward, Phase
 from engine.training.auto import AUTO, AutoConfig
 from engine.training.blends import HYBRID, race_blends
 from engine.training.choice import choose
 from engine.training.fitting import Trained, fit
-from engine.training.phases import Forward, Phase
 from engine.training.race import Budget, Clock, Race, settings_of
 from engine.training.validation import K, Validation
 from storage.exceptions import FailedPrecondition

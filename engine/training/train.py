@@ -7,13 +7,13 @@ import numpy as np
 
 from engine.evaluation.evaluate import KS, Evaluation
 from engine.evaluation.evaluate import evaluate as evaluate_model
-from engine.evaluation.splits import SPLITS
+from engine.evaluation.splits import DEFAULT_SPLIT, SPLITS
 from engine.models import BY_NAME
 from engine.models.base import Interactions, ModelConfig, Progress, no_progress
+from engine.models.progress import Phase
 from engine.training.auto import AutoConfig
 from engine.training.checks import check_hyperparameters, check_needs
 from engine.training.fitting import Trained, fit
-from engine.training.phases import Phase
 from engine.training.select import select
 from engine.training.validation import Validation
 from storage.exceptions import FailedPrecondition, InvalidArgument
@@ -71,7 +71,7 @@ def evaluate(
     algorithm: str,
     hyperparameters: Mapping[str, Any],
     data: Interactions,
-    split: str = "temporal",
+    split: str = DEFAULT_SPLIT,
     ks: Sequence[int] = KS,
     progress: Progress = no_progress,
 ) -> Evaluation:

@@ -66,7 +66,7 @@ def _name(title: str, path: tuple[int | str, ...], given: Mapping[str, Any]) -> 
 
 def main() -> None:
     """The entry point of the `penchant` script."""
-    from server.cli import demo, doctor, health, import_, migrate, serve, tenant, version
+    from server.cli import demo, doctor, health, import_, keys, migrate, serve, tenant, version
     from server.logs import configure_logs
 
     # A command speaks for itself on stdout; only trouble is logged, but for what `serve` sets.
@@ -75,5 +75,6 @@ def main() -> None:
         module.register(app)
     app.add_typer(migrate.app, name="migrate")
     app.add_typer(tenant.app, name="tenant")
+    app.add_typer(keys.app, name="keys")
     app.add_typer(import_.app, name="import")
     sys.exit(app(standalone_mode=True))

@@ -25,6 +25,16 @@ from sources.catalogue import NAMED_READERS, DemoCatalogue, Reader
 from storage.config import DatabaseConfig, RedisCacheConfig
 
 _SHOWN = 6
+_PLAIN = dict.fromkeys(
+    (
+        "tls_cert_file",
+        "tls_key_file",
+        "tls_client_ca_file",
+        "jwt_jwks",
+        "jwt_issuer",
+        "jwt_audience",
+    )
+)
 
 
 async def demonstrate(*, once: bool, port: int | None) -> None:
@@ -40,6 +50,7 @@ async def demonstrate(*, once: bool, port: int | None) -> None:
             database=DatabaseConfig(url=None),
             cache=RedisCacheConfig(url=None),
         )
+        settings = settings.model_copy(update=_PLAIN)
         out.print("starting PostgreSQL, Redis and the service")
         service = await _start(stack, settings, fixed=port is not None)
         target = f"localhost:{service.port}"

@@ -1,20 +1,32 @@
 """`penchant doctor`: checks what the service needs and says what to do."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
+from engine.integrity import IntegrityCheck
 from server.backends import backends
+from server.certificates import check_tls
 from server.cli.app import load_settings, run
 from server.cli.console import out
+from server.deps import connect
+from server.key_sets import check_key_set
 from server.settings import Settings
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
 from storage.diagnosis import diagnose_database
-from storage.exceptions import PenchantError
+from storage.exceptions import FailedPrecondition, NotFound, PenchantError
 from storage.migrations import MigrationRunner
 from storage.redis_cache import RedisCache
+
+_RENEW_BEFORE = timedelta(days=7)
+_TENANTS_A_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,34 @@ async def _redis(settings: Settings) -> list[Finding]:
     ]
 
 
+async def _tls(settings: Settings) -> list[Finding]:
+    try:
+        facts = check_tls(settings)
+    except FailedPrecondition as error:
+        return [Finding(False, error.message, "give certificate and key in PEM, of one pair")]
+    if facts is None:
+        return []
+    soon = datetime.now(UTC) + _RENEW_BEFORE
+    remedy = "renew it; the service takes new files over without a restart"
+    ends = {"certificate": facts.expires, "clients' authorities": facts.client_ca_expires}
+    return [
+        Finding(end > soon, f"TLS: {what} valid until {end:%Y-%m-%d %H:%M} UTC", remedy)
+        for what, end in ends.items()
+        if end is not None
+    ]
+
+
+async def _tokens(settings: Settings) -> list[Finding]:
+    if settings.jwt_jwks is None:
+        return []
+    try:
+        count = await asyncio.to_thread(check_key_set, settings.jwt_jwks)
+    except FailedPrecondition as error:
+        remedy = "check PENCHANT_JWT_JWKS; tokens are refused without a key set"
+        return [Finding(False, error.message, remedy)]
+    return [Finding(True, f"key set of tokens: {count} usable")]
+
+
 async def _made(
     check: Callable[[Settings], Awaitable[list[Finding]]], settings: Settings
 ) -> list[Finding]:
@@ -109,14 +149,74 @@ async def examine(settings: Settings) -> list[Finding]:
     if findings[0].well:
         findings += await _made(_migrations, settings)
         findings += await _made(_roles, settings)
-    return findings + await _made(_redis, settings)
+    findings += await _made(_redis, settings)
+    return findings + await _tls(settings) + await _tokens(settings)
+
+
+async def _has_schema(settings: Settings, findings: list[Finding]) -> bool:
+    """Whether there is data to examine; if not, the findings say why."""
+    answers = findings[1].well
+    return answers and not await MigrationRunner(settings.database, settings.migrations).pending()
+
+
+async def examine_data(settings: Settings) -> list[tuple[str, IntegrityCheck]]:
+    """Every tenant's integrity checks, and under "" what concerns no tenant."""
+    async with connect(settings) as deps:
+        found = [("", await deps.integrity.verify_all())]
+        after = ""
+        while page := await deps.administration.page_of_tenants(after, _TENANTS_A_PAGE):
+            for tenant in page:
+                # Its erasure may begin meanwhile.
+                with contextlib.suppress(NotFound):
+                    checks = await deps.integrity.verify(tenant)
+                    found += [(tenant.tenant_id, check) for check in checks]
+            after = page[-1].tenant_id
+    return found
+
+
+def _data_table(found: list[tuple[str, IntegrityCheck]]) -> Table:
+    """What was examined, over all tenants."""
+    table = Table("check", "examined", "problems")
+    for name in dict.fromkeys(check.check for _, check in found):
+        checks = [check for _, check in found if check.check == name]
+        table.add_row(
+            name,
+            f"{sum(check.examined for check in checks):,}",
+            f"{sum(check.problems for check in checks):,}",
+        )
+    return table
+
+
+def _data_findings(found: list[tuple[str, IntegrityCheck]]) -> list[Finding]:
+    return [
+        Finding(
+            False,
+            f"{tenant_id or 'all tables'}: {check.check}: {check.problems} of {check.examined},"
+            f" such as {'; '.join(check.examples)}",
+            check.remedy,
+        )
+        for tenant_id, check in found
+        if check.problems
+    ]
+
+
+def _tell(findings: list[Finding]) -> None:
+    for finding in findings:
+        mark = "[green]ok[/green]  " if finding.well else "[red]bad[/red] "
+        out.print(f"{mark} {escape(finding.what)}")
+        if not finding.well and finding.remedy:
+            out.print(f"      -> {escape(finding.remedy)}")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
 
     @app.command()
-    def doctor() -> None:
+    def doctor(
+        deep: Annotated[
+            bool, typer.Option("--deep", help="read all tenants' data and compare it")
+        ] = False,
+    ) -> None:
         """Checks settings, PostgreSQL, pgvector, migrations and Redis, and says what to do."""
         settings = load_settings()
         quick = settings.database.model_copy(update={"connect_timeout_secs": 5})
@@ -124,12 +224,14 @@ def register(app: typer.Typer) -> None:
 
         async def work() -> list[Finding]:
             async with backends(settings) as ready:
-                return await examine(ready)
+                findings = [Finding(True, "settings are valid"), *await examine(ready)]
+                _tell(findings)
+                if not deep or not await _has_schema(ready, findings):
+                    return findings
+                found = await examine_data(ready)
+                out.print(_data_table(found))
+                wrong = _data_findings(found)
+                _tell(wrong)
+                return findings + wrong
 
-        findings = [Finding(True, "settings are valid"), *run(work())]
-        for finding in findings:
-            mark = "[green]ok[/green]  " if finding.well else "[red]bad[/red] "
-            out.print(f"{mark} {finding.what}")
-            if not finding.well and finding.remedy:
-                out.print(f"      -> {finding.remedy}")
-        raise typer.Exit(0 if all(finding.well for finding in findings) else 1)
+        raise typer.Exit(0 if all(finding.well for finding in run(work())) else 1)

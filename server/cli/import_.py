@@ -13,6 +13,7 @@ from engine.ingest import Ack
 from jobs.context import job_context
 from server.backends import backends, bootstrap
 from server.cli.app import load_settings, run
+from server.cli.audited import audited
 from server.cli.console import complain, out, progress
 from server.deps import Deps, connect
 from sources.movielens import MovieLensSource
@@ -76,7 +77,7 @@ def model(
         foreign = read_trusted(file)
         async with backends(load_settings(), redis=False) as settings:
             await bootstrap(settings)
-            async with connect(settings) as deps:
+            async with audited(settings, "import model", tenant, name), connect(settings) as deps:
                 known = await deps.tenants.get(tenant)
                 keys = [(entity_type, entity_id) for entity_id in foreign.entity_ids]
                 numbers = await deps.catalogue.numbers(known, keys)
@@ -113,7 +114,7 @@ def movielens(
         source = MovieLensSource(directory)
         async with backends(load_settings()) as settings:
             await bootstrap(settings)
-            async with connect(settings) as deps:
+            async with audited(settings, "import movielens", tenant), connect(settings) as deps:
                 try:
                     known = await deps.tenants.get(tenant)
                 except NotFound:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from server.backends import backends
 from server.cli.app import load_settings, run
+from server.cli.audited import audited
 from server.cli.console import out
 from storage.migrations import MigrationRunner
 
@@ -19,7 +20,10 @@ def run_() -> None:
 
     async def work() -> None:
         async with backends(load_settings(), redis=False) as settings:
-            applied = await MigrationRunner(settings.database, settings.migrations).run_migrations()
+            runner = MigrationRunner(settings.database, settings.migrations)
+            async with audited(settings, "migrate run") as event:
+                applied = await runner.run_migrations()
+                event.target = " ".join(str(migration.version) for migration in applied)
         for migration in applied:
             out.print(f"applied {migration.version} {migration.description}")
         if not applied:
@@ -64,7 +68,10 @@ def revert(
 
     async def work() -> None:
         async with backends(load_settings(), redis=False) as settings:
-            undone = await MigrationRunner(settings.database, settings.migrations).revert(to)
+            runner = MigrationRunner(settings.database, settings.migrations)
+            async with audited(settings, "migrate revert") as event:
+                undone = await runner.revert(to)
+                event.target = " ".join(str(migration.version) for migration in undone)
         for migration in undone:
             out.print(f"reverted {migration.version} {migration.description}")
         if not undone:

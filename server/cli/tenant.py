@@ -1,6 +1,7 @@
-"""`penchant tenant create|list`."""
+"""`penchant tenant create|list|quotas`."""
 
-from typing import Annotated
+from dataclasses import asdict, replace
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -9,8 +10,11 @@ from rich.table import Table
 from engine.administration import TenantDraft
 from server.backends import backends, bootstrap
 from server.cli.app import load_settings, run
+from server.cli.audited import audited
 from server.cli.console import out
 from server.deps import connect
+from storage.quotas import QuotaUsage
+from storage.tenants import Quotas
 
 app = typer.Typer(help="Tenants.", no_args_is_help=True)
 
@@ -26,7 +30,7 @@ def create(
     async def work() -> None:
         async with backends(load_settings(), redis=False) as settings:
             await bootstrap(settings)
-            async with connect(settings) as deps:
+            async with audited(settings, "tenant create", tenant_id), connect(settings) as deps:
                 tenant = await deps.administration.create_tenant(
                     TenantDraft(tenant_id, display_name=display_name, dimension=dimension)
                 )
@@ -54,3 +58,51 @@ def list_() -> None:
         out.print(table)
 
     run(work())
+
+
+@app.command()
+def quotas(
+    tenant_id: str,
+    requests_per_second: Annotated[float | None, typer.Option(help="over all workers")] = None,
+    burst: Annotated[float | None, typer.Option(help="requests at once; 0: those of 1 s")] = None,
+    entities: Annotated[int | None, typer.Option(help="stored, stubs included")] = None,
+    interactions_per_day: Annotated[int | None, typer.Option(help="stored a day (UTC)")] = None,
+    training_minutes_per_day: Annotated[float | None, typer.Option(help="a day (UTC)")] = None,
+    stored_bytes: Annotated[int | None, typer.Option(help="of rows and artefacts")] = None,
+) -> None:
+    """Shows what a tenant may use and what it uses; changes the limits that are given (0: none)."""
+    given: dict[str, Any] = {
+        "requests_per_second": requests_per_second,
+        "burst": burst,
+        "entities": entities,
+        "interactions_per_day": interactions_per_day,
+        "training_minutes_per_day": training_minutes_per_day,
+        "stored_bytes": stored_bytes,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+
+    async def work() -> None:
+        async with backends(load_settings(), redis=False) as settings:
+            await bootstrap(settings)
+            async with connect(settings) as deps:
+                limits, usage = await deps.quotas.get(tenant_id)
+                if changed:
+                    async with audited(settings, "tenant quotas", tenant_id):
+                        await deps.quotas.set(tenant_id, replace(limits, **changed))
+                    limits, usage = await deps.quotas.get(tenant_id)
+        out.print(_table(limits, usage))
+
+    run(work())
+
+
+def _table(limits: Quotas, usage: QuotaUsage) -> Table:
+    used = {
+        "entities": f"{usage.entities:,}",
+        "interactions_per_day": f"{usage.interactions:,}",
+        "training_minutes_per_day": f"{usage.training_secs / 60:,.2f}",
+        "stored_bytes": f"{usage.stored_bytes:,}",
+    }
+    table = Table("quota", "limit", "used")
+    for name, limit in asdict(limits).items():
+        table.add_row(name.replace("_", " "), f"{limit:,}" if limit else "none", used.get(name, ""))
+    return table

@@ -7,16 +7,21 @@ from penchant.v1 import admin_pb2 as pb
 from penchant.v1.admin_pb2_grpc import AdminServiceServicer
 
 from engine.administration import Administration, TenantDraft
+from engine.audit import AuditLog
 from engine.catalogue import check_key
 from engine.identifiers import check_page_size
 from engine.ingest import subject
+from engine.integrity import Integrity
+from engine.quotas import TenantQuotas
 from server.convert import fill_duration, fill_timestamp, to_seconds
-from server.paging import hash_of, key_token, text_key
+from server.paging import hash_of, key_token, number_key, text_key
+from storage.audit import AuditEvent
 from storage.database import Database
 from storage.exceptions import InvalidArgument
 from storage.migrations import MigrationRunner
+from storage.quotas import QuotaUsage
 from storage.redis_cache import CacheStats, RedisCache
-from storage.tenants import InteractionType, Tenant
+from storage.tenants import InteractionType, Quotas, Tenant
 
 _DEFAULT_PAGE_SIZE = 50
 _UNKNOWN = {pb.UNKNOWN_ENTITIES_ACCEPT: "accept", pb.UNKNOWN_ENTITIES_REFUSE: "refuse"}
@@ -72,6 +77,39 @@ def _render_type(kind: InteractionType, target: pb.InteractionType) -> None:
     target.marks_seen = kind.marks_seen
 
 
+def _parse_quotas(message: pb.Quotas) -> Quotas:
+    return Quotas(
+        requests_per_second=message.requests_per_second,
+        burst=message.burst,
+        entities=message.entities,
+        interactions_per_day=message.interactions_per_day,
+        training_minutes_per_day=message.training_minutes_per_day,
+        stored_bytes=message.stored_bytes,
+    )
+
+
+def _render_quotas(quotas: Quotas, target: pb.Quotas) -> None:
+    target.requests_per_second, target.burst = quotas.requests_per_second, quotas.burst
+    target.entities, target.stored_bytes = quotas.entities, quotas.stored_bytes
+    target.interactions_per_day = quotas.interactions_per_day
+    target.training_minutes_per_day = quotas.training_minutes_per_day
+
+
+def _render_usage(usage: QuotaUsage, target: pb.QuotaUsage) -> None:
+    target.entities, target.stored_bytes = usage.entities, usage.stored_bytes
+    target.interactions_today = usage.interactions
+    target.training_minutes_today = usage.training_secs / 60
+    fill_timestamp(target.measured_at, usage.measured_at)
+
+
+def _render_event(event: AuditEvent, target: pb.AuditEvent) -> None:
+    entry = event.entry
+    target.event_id, target.actor, target.method = event.event_id, entry.actor, entry.method
+    target.tenant_id, target.target, target.code = entry.tenant_id, entry.target, entry.code
+    target.peer, target.request_id = entry.peer, entry.request_id
+    fill_timestamp(target.occurred_at, event.occurred_at)
+
+
 class AdminServicer(AdminServiceServicer):
     """What operators do."""
 
@@ -81,11 +119,17 @@ class AdminServicer(AdminServiceServicer):
         migrations: MigrationRunner,
         database: Database,
         cache: RedisCache | None,
+        quotas: TenantQuotas,
+        audit: AuditLog,
+        integrity: Integrity,
     ) -> None:
         self._administration = administration
         self._migrations = migrations
         self._database = database
         self._cache = cache
+        self._quotas = quotas
+        self._audit = audit
+        self._integrity = integrity
 
     async def CreateTenant(
         self, request: pb.CreateTenantRequest, context: _Context
@@ -257,7 +301,7 @@ class AdminServicer(AdminServiceServicer):
     ) -> pb.GetIndexStatsResponse:
         """A tenant's vector index."""
         stats = await self._administration.index_stats(request.tenant_id)
-        return pb.GetIndexStatsResponse(
+        response = pb.GetIndexStatsResponse(
             placement=stats.placement,
             entity_count=stats.entity_count,
             vector_count=stats.vector_count,
@@ -265,4 +309,61 @@ class AdminServicer(AdminServiceServicer):
             index_bytes=stats.index_bytes,
             index_scans=stats.index_scans,
             table_bytes=stats.table_bytes,
+            recall=stats.recall,
+            ef_search=stats.ef_search,
         )
+        fill_timestamp(response.recall_measured_at, stats.recall_measured_at)
+        return response
+
+    async def GetQuotas(
+        self, request: pb.GetQuotasRequest, context: _Context
+    ) -> pb.GetQuotasResponse:
+        """What a tenant may use, and what it uses."""
+        quotas, usage = await self._quotas.get(request.tenant_id)
+        response = pb.GetQuotasResponse()
+        _render_quotas(quotas, response.quotas)
+        _render_usage(usage, response.usage)
+        return response
+
+    async def SetQuotas(
+        self, request: pb.SetQuotasRequest, context: _Context
+    ) -> pb.SetQuotasResponse:
+        """What a tenant may use from now on."""
+        if not request.HasField("quotas"):
+            raise InvalidArgument.field("quotas", "is required")
+        quotas = await self._quotas.set(request.tenant_id, _parse_quotas(request.quotas))
+        response = pb.SetQuotasResponse()
+        _render_quotas(quotas, response.quotas)
+        return response
+
+    async def ListAuditEvents(
+        self, request: pb.ListAuditEventsRequest, context: _Context
+    ) -> pb.ListAuditEventsResponse:
+        """A page of what was administrated, the newest first."""
+        size = check_page_size(request.page_size, _DEFAULT_PAGE_SIZE)
+        hashed = hash_of(request, "")
+        before = number_key(request.page_token, "audit", hashed)
+        events = await self._audit.page(request.tenant_id, before, size + 1)
+        response = pb.ListAuditEventsResponse()
+        for event in events[:size]:
+            _render_event(event, response.events.add())
+        if len(events) > size:
+            response.next_page_token = key_token("audit", hashed, [events[size - 1].event_id])
+        return response
+
+    async def VerifyIntegrity(
+        self, request: pb.VerifyIntegrityRequest, context: _Context
+    ) -> pb.VerifyIntegrityResponse:
+        """Whether a tenant's data fits together."""
+        tenant = await self._administration.get_tenant(request.tenant_id)
+        response = pb.VerifyIntegrityResponse(sound=True)
+        for found in await self._integrity.verify(tenant):
+            response.checks.add(
+                check=found.check,
+                examined_count=found.examined,
+                problem_count=found.problems,
+                examples=found.examples,
+                remedy=found.remedy,
+            )
+            response.sound &= not found.problems
+        return response

@@ -12,7 +12,7 @@ from penchant.v1.interaction_pb2_grpc import InteractionServiceServicer
 from engine.drafts import InteractionDraft
 from engine.identifiers import check_page_size
 from engine.ingest import MAX_BATCH, SESSION_PREFIX, Ack, InteractionLog, subject
-from server.call import tenant_of_call
+from server.call import current_call, tenant_of_call
 from server.convert import fill_timestamp, json_to_struct, struct_to_json, to_datetime
 from server.errors import row_error
 from server.paging import hash_of, time_key, time_token
@@ -112,6 +112,7 @@ class InteractionServicer(InteractionServiceServicer):
             try:
                 await places.acquire()
                 async for request in request_iterator:
+                    await current_call().turn()
                     under_way.put_nowait(asyncio.create_task(self._batch(request)))
                     await places.acquire()
             finally:

@@ -9,6 +9,7 @@ import grpc
 from penchant.v1 import recommendation_pb2 as pb
 from penchant.v1.recommendation_pb2_grpc import RecommendationServiceServicer
 
+from engine.answer_replay import AnswerArchive, explain, replay
 from engine.answers import Answer, Item, pack_rest
 from engine.catalogue import check_key
 from engine.filters.compiler import compile_filter
@@ -17,9 +18,10 @@ from engine.identifiers import check_id, check_page_size
 from engine.recommender import Recommender
 from engine.requests import DEFAULT_PAGE_SIZE, RecommendQuery, check_finite
 from engine.similar import SimilarityFinder
-from server.call import tenant_of_call
+from server.call import current_call, tenant_of_call
 from server.convert import fill_timestamp
 from server.errors import row_error
+from server.logged_answers import render_logged, render_outcome, render_replay
 from server.paging import hash_of, items_of, items_token, users_of, users_token
 from server.recommendations import (
     keys_of,
@@ -43,9 +45,12 @@ _R = TypeVar("_R", pb.SimilarUsersResponse, pb.RecommendUsersResponse)
 class RecommendationServicer(RecommendationServiceServicer):
     """Answers what to recommend, and why."""
 
-    def __init__(self, recommender: Recommender, finder: SimilarityFinder) -> None:
+    def __init__(
+        self, recommender: Recommender, finder: SimilarityFinder, answers: AnswerArchive
+    ) -> None:
         self._recommender = recommender
         self._finder = finder
+        self._answers = answers
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: _Context
@@ -57,11 +62,11 @@ class RecommendationServicer(RecommendationServiceServicer):
         self, tenant: Tenant, request: pb.RecommendRequest
     ) -> pb.RecommendResponse:
         query = parse_recommend(request, tenant)
-        check_freshness(tenant, request.at_least_as_fresh)
+        fresh = check_freshness(tenant, request.at_least_as_fresh)
         if query.page_token:
             answer = await self._later_page(tenant, query, "recommend")
         else:
-            answer = await self._recommender.recommend(tenant, query)
+            answer = await self._recommender.recommend(tenant, query, at_least_as_fresh=fresh)
         response = render_answer(answer, request)
         response.next_page_token = items_token(
             "recommend", query.request_hash, answer.recommendation_id, answer.rest
@@ -81,6 +86,7 @@ class RecommendationServicer(RecommendationServiceServicer):
         """Many Recommend requests, some at a time."""
         if not 1 <= len(request.requests) <= _MAX_BATCH:
             raise InvalidArgument.field("requests", f"must have 1 to {_MAX_BATCH} entries")
+        current_call().charge(len(request.requests) - 1)
         tenant = tenant_of_call()
         free = asyncio.Semaphore(_AT_ONCE)
 
@@ -191,6 +197,28 @@ class RecommendationServicer(RecommendationServiceServicer):
         for entity_type, entity_id in answer.missing:
             response.missing.add(entity_type=entity_type, entity_id=entity_id)
         return response
+
+    async def GetRecommendation(
+        self, request: pb.GetRecommendationRequest, context: _Context
+    ) -> pb.GetRecommendationResponse:
+        """A past answer with what it was made from."""
+        kept = await self._answers.get(tenant_of_call(), request.recommendation_id)
+        response = pb.GetRecommendationResponse()
+        await asyncio.to_thread(render_logged, kept, response.recommendation)
+        return response
+
+    async def ReplayRecommendation(
+        self, request: pb.ReplayRecommendationRequest, context: _Context
+    ) -> pb.ReplayRecommendationResponse:
+        """A past answer made anew from what was kept of it."""
+        kept = await self._answers.get(tenant_of_call(), request.recommendation_id)
+        return render_replay(await asyncio.to_thread(replay, kept.logged))
+
+    async def Explain(self, request: pb.ExplainRequest, context: _Context) -> pb.ExplainResponse:
+        """Why an entity stands in a past answer, or does not."""
+        key = check_key(request.entity.entity_type, request.entity.entity_id)
+        kept = await self._answers.get(tenant_of_call(), request.recommendation_id)
+        return render_outcome(await asyncio.to_thread(explain, kept.logged, key))
 
 
 def _limits(request: pb.SimilarUsersRequest | pb.RecommendUsersRequest) -> tuple[int, float]:

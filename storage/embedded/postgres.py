@@ -33,6 +33,8 @@ _SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # The rest of an error is the row that it is about.
+    "log_error_verbosity": "terse",
 }
 _FOR_TESTS = {
     "fsync": "off",

@@ -2,21 +2,19 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.death_signals import death_note
 from storage.embedded.accounts import Account
 from storage.exceptions import Unavailable
 
 _POLL_SECS = 0.02
-_PR_SET_PDEATHSIG = 1
 _PROC = Path("/proc")
 
 
@@ -44,11 +42,9 @@ class Program:
 def spawn(program: Program) -> subprocess.Popen[bytes]:
     """Starts a server as a child in a session of its own, so that Ctrl-C does not reach it.
 
-    Call it on a thread that lives as long as the process: the kernel takes the end of the thread
-    that forked for the parent's death.
+    Call it on a thread that lives as long as the process (see `storage.death_signals`).
     """
-    parent = os.getpid()
-    death_note = _death_note(parent, program.stop_signal)
+    note = death_note(program.stop_signal)
     account = program.account
     with program.log.open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own binaries
@@ -61,23 +57,9 @@ def spawn(program: Program) -> subprocess.Popen[bytes]:
             user=None if account is None else account.uid,
             group=None if account is None else account.gid,
             extra_groups=None if account is None else [],
-            # Runs after the change of user, which would clear the death signal.
-            preexec_fn=death_note,  # noqa: PLW1509 - one system call, loaded before
+            preexec_fn=note,  # noqa: PLW1509 - after the change of user; one system call
             cwd="/",
         )
-
-
-def _death_note(parent: int, stop_signal: signal.Signals) -> Callable[[], None] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # loaded before the fork
-
-    def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(stop_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the request was in place
-            os._exit(1)
-
-    return ask_kernel
 
 
 async def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:

@@ -20,6 +20,7 @@ from storage.exceptions import (
     VersionMismatch,
     VersionMissing,
 )
+from storage.hosts import Hosts
 from storage.migrations import bookkeeping
 from storage.migrations.lock import migration_lock
 from storage.migrations.migration import AppliedMigration, Migration, runs_in_transaction
@@ -135,8 +136,7 @@ class MigrationRunner:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[OwnConnection]:
         with translated(connect_error):
-            connection = await asyncpg.connect(
-                self._url,
+            connection = await Hosts(self._url).connect(
                 timeout=_CONNECT_TIMEOUT_SECS,
                 server_settings={"application_name": "penchant-migrate", "timezone": "UTC"},
             )

@@ -4,12 +4,14 @@
 -- a transaction that committed after this statement's snapshot return no hash: see get_keys.
 WITH guard AS MATERIALIZED (
     SELECT penchant_guard_write($1, $2, $3) AS ok
+), refusals AS MATERIALIZED (
+    SELECT penchant_refused(guard.ok, $1, $19::bytea[], $20::bytea[], $12::timestamptz[]) AS rows FROM guard
 ), input AS MATERIALIZED (
     SELECT u.*
-    FROM guard, unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::double precision[],
-        $11::jsonb[], $12::timestamptz[], $13::text[], $14::integer[], $15::bytea[], $16::boolean[])
+    FROM refusals, unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::double precision[],
+        $11::jsonb[], $12::timestamptz[], $13::text[], $14::integer[], $15::bytea[], $16::boolean[], refusals.rows)
         WITH ORDINALITY AS u (interaction_id, user_id, entity_type, entity_id, interaction_type, weight,
-            metadata, happened_at, recommendation_id, place, payload_hash, touches_profile, ord)
+            metadata, happened_at, recommendation_id, place, payload_hash, touches_profile, refused, ord)
 ), known AS MATERIALIZED (
     SELECT i.ord, e.entity_no, e.feature_vector
     FROM input i
@@ -19,7 +21,7 @@ WITH guard AS MATERIALIZED (
     INSERT INTO interaction_keys (tenant_id, interaction_id, payload_hash)
     SELECT DISTINCT ON (i.interaction_id) $1, i.interaction_id, i.payload_hash
     FROM input i JOIN known k USING (ord)
-    WHERE $17 OR k.entity_no IS NOT NULL
+    WHERE ($17 OR k.entity_no IS NOT NULL) AND i.refused IS NOT TRUE
     ORDER BY i.interaction_id, i.ord
     ON CONFLICT (tenant_id, interaction_id) DO NOTHING
     RETURNING interaction_id, payload_hash, received_at, transaction_id
@@ -28,7 +30,7 @@ WITH guard AS MATERIALIZED (
     FROM new_keys n
     JOIN input i USING (interaction_id)
     JOIN known k USING (ord)
-    WHERE $17 OR k.entity_no IS NOT NULL
+    WHERE ($17 OR k.entity_no IS NOT NULL) AND i.refused IS NOT TRUE
     ORDER BY i.interaction_id, i.ord
 ), events AS (
     INSERT INTO interactions (tenant_id, interaction_id, user_id, entity_type, entity_id, interaction_type,
@@ -42,6 +44,7 @@ WITH guard AS MATERIALIZED (
     FROM fresh f WHERE f.entity_no IS NULL
     ORDER BY 3, 4
     ON CONFLICT (placement, tenant_id, entity_type, entity_id) DO NOTHING
+    RETURNING entity_no
 ), landmarks AS MATERIALIZED (
     SELECT f.user_id, max(f.happened_at) AS landmark,
         count(*) FILTER (WHERE f.weight <> 0) AS interaction_count,
@@ -85,10 +88,12 @@ WITH guard AS MATERIALIZED (
         preference_stale = true, revision = nextval('revision_seq'), updated_at = now()
 )
 SELECT n.interaction_id IS NOT NULL AS stored,
+    i.refused IS TRUE AS refused,
     NOT $17 AND k.entity_no IS NULL AS unknown_entity,
     coalesce(n.payload_hash, o.payload_hash) AS payload_hash,
     coalesce(n.received_at, o.received_at) AS received_at,
-    coalesce(n.transaction_id, o.transaction_id) AS transaction_id
+    coalesce(n.transaction_id, o.transaction_id) AS transaction_id,
+    (SELECT count(*) FROM stubs) AS stub_count
 FROM input i
 JOIN known k USING (ord)
 LEFT JOIN new_keys n USING (interaction_id)

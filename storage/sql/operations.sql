@@ -3,7 +3,7 @@
 INSERT INTO operations AS o (tenant_id, kind, target, request)
 SELECT $1, $4, $5, $6::jsonb WHERE penchant_guard_write($1, $2, $3)
 ON CONFLICT (tenant_id, kind, target) WHERE state IN ('pending', 'running') DO UPDATE SET target = o.target
-RETURNING *;
+RETURNING *, now() AS begun_at;
 
 -- name: get_operation
 -- One operation of a tenant.
@@ -60,12 +60,20 @@ WHERE operation_id = $1 AND worker = $2 AND state = 'running'
 RETURNING true;
 
 -- name: finish_operation
--- The end of what a worker holds (maintenance).
-UPDATE operations
-SET state = $3, finished_at = now(), lease_until = NULL, share = CASE $3 WHEN 'succeeded' THEN 1 ELSE share END,
-    response = $4::jsonb, error_code = $5, error_reason = $6, error_message = $7
-WHERE operation_id = $1 AND worker = $2 AND state = 'running'
-RETURNING true;
+-- The end of what a worker holds; its time counts among what the tenant has trained today (maintenance).
+WITH ended AS (
+    UPDATE operations
+    SET state = $3, finished_at = now(), lease_until = NULL, share = CASE $3 WHEN 'succeeded' THEN 1 ELSE share END,
+        response = $4::jsonb, error_code = $5, error_reason = $6, error_message = $7
+    WHERE operation_id = $1 AND worker = $2 AND state = 'running'
+    RETURNING tenant_id, started_at
+), used AS (
+    INSERT INTO quota_usage AS q (tenant_id, day, slot, training_secs)
+    SELECT e.tenant_id, (now() AT TIME ZONE 'UTC')::date, 0, greatest(0, extract(epoch FROM now() - e.started_at))
+    FROM ended e JOIN tenants t ON t.tenant_id = e.tenant_id AND t.state = 'active'
+    ON CONFLICT (tenant_id, day, slot) DO UPDATE SET training_secs = q.training_secs + EXCLUDED.training_secs
+)
+SELECT true FROM ended;
 
 -- name: release_operation
 -- A worker that stops gives back what it holds: it waits again, or ends when it was to be cancelled (maintenance).
@@ -98,11 +106,16 @@ LIMIT $2
 FOR UPDATE OF m SKIP LOCKED;
 
 -- name: start_scheduled
--- Trainings of the models that are due, but for those that wait or run already (maintenance).
+-- Trainings of the models that are due, but for those that wait or run already or whose tenant has
+-- trained enough today (maintenance).
 INSERT INTO operations (tenant_id, kind, target, request)
 SELECT d.tenant_id, 'train', d.model_name, '{"scheduled": true}'
 FROM unnest($1::text[], $2::text[]) AS d (tenant_id, model_name)
 JOIN tenants t ON t.tenant_id = d.tenant_id AND t.state = 'active'
+WHERE coalesce((t.quotas->>'training_minutes_per_day')::double precision, 0) = 0
+    OR (t.quotas->>'training_minutes_per_day')::double precision * 60 > (
+        SELECT coalesce(sum(u.training_secs), 0) FROM quota_usage u
+        WHERE u.tenant_id = t.tenant_id AND u.day = (now() AT TIME ZONE 'UTC')::date)
 ON CONFLICT (tenant_id, kind, target) WHERE state IN ('pending', 'running') DO NOTHING;
 
 -- name: move_due_models

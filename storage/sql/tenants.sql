@@ -62,7 +62,7 @@ SELECT tenant_id, tenant_no, placement FROM tenants WHERE state = 'erasing' ORDE
 
 -- name: finish_erasure
 -- Nothing is left but the name, which is never used again (maintenance).
-UPDATE tenants SET state = 'erased', display_name = '', settings = '{}', updated_at = now()
+UPDATE tenants SET state = 'erased', display_name = '', settings = '{}', erased_counts = '{}', updated_at = now()
 WHERE tenant_id = $1 AND state = 'erasing';
 
 -- name: count_tenants
@@ -101,10 +101,12 @@ SELECT t.placement,
     coalesce(pg_total_relation_size(to_regclass('entities_p' || t.placement)), 0) AS table_bytes,
     i.indexrelname AS index_name,
     coalesce(pg_relation_size(i.indexrelid), 0) AS index_bytes,
-    coalesce(i.idx_scan, 0) AS index_scans
+    coalesce(i.idx_scan, 0) AS index_scans, q.recall, q.measured_at,
+    CASE WHEN i.indexrelid IS NULL THEN 0 ELSE t.ef_search END AS ef_search
 FROM tenants t
 LEFT JOIN pg_stat_all_indexes i
     ON i.relid = to_regclass('entities_p' || t.placement) AND i.indexrelname LIKE '%\_hnsw'
+LEFT JOIN index_quality q ON q.tenant_id = t.tenant_id AND i.indexrelid IS NOT NULL
 WHERE t.tenant_id = $1 AND t.state = 'active';
 
 -- name: bump_catalogue_as_maintenance

@@ -33,14 +33,19 @@ def all_text() -> str:
     return "\n".join(path.read_text() for path in DOCUMENTS)
 
 
-def blocks(path: Path, language: str) -> list[str]:
-    """A document's fenced blocks in one language."""
-    return [body for name, body in _FENCE.findall(path.read_text()) if name == language]
+def blocks(path: Path, language: str, heading: str = "") -> list[str]:
+    """A document's fenced blocks in one language; with a heading, those of its section."""
+    text = path.read_text()
+    if heading:
+        _, found, rest = text.partition(f"\n## {heading}\n")
+        assert found, heading
+        text = rest.partition("\n## ")[0]
+    return [body for name, body in _FENCE.findall(text) if name == language]
 
 
-def shell_lines(path: Path) -> Iterator[str]:
+def shell_lines(path: Path, heading: str = "") -> Iterator[str]:
     """The commands of a document's sh blocks; a quoted argument may run over several lines."""
-    for block in blocks(path, "sh"):
+    for block in blocks(path, "sh", heading):
         command = ""
         for line in block.replace("\\\n", " ").splitlines():
             command = f"{command}\n{line}" if command else line

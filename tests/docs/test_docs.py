@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from penchant.v1 import (
     admin_pb2,
+    api_key_pb2,
     demand_pb2,
     embedding_pb2,
     entity_pb2,
     interaction_pb2,
     model_pb2,
+    privacy_pb2,
     recommendation_pb2,
 )
 from penchant.v1.error_reason_pb2 import ErrorReason
@@ -55,11 +57,13 @@ def _reasons() -> set[str]:
 def _methods() -> set[tuple[str, str]]:
     files = (
         admin_pb2,
+        api_key_pb2,
         demand_pb2,
         embedding_pb2,
         entity_pb2,
         interaction_pb2,
         model_pb2,
+        privacy_pb2,
         recommendation_pb2,
     )
     return {

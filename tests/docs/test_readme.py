@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import sys
@@ -14,21 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.docs import reading
+from tests.service.grpcurl import GRPCURL
 
 _PORT = "50051"
 _START_SECS = 90
-
-
-def _grpcurl() -> str | None:
-    places = (
-        os.environ["PATH"],
-        str(reading.ROOT / ".tools" / "bin"),
-        str(Path.home() / "go" / "bin"),
-    )
-    return shutil.which("grpcurl", path=os.pathsep.join(places))
-
-
-GRPCURL = _grpcurl()
 
 
 def _commands() -> Iterator[list[str]]:

@@ -1,16 +1,17 @@
 """A context for the jobs, and short words for filling tenants."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from jobs.context import JobContext, job_context
-from storage.config import DatabaseConfig
+from storage.config import DatabaseConfig, RedisCacheConfig
 from storage.entities import EntityRow, EntityStore
 from storage.interactions import InteractionRow
 from storage.tenants import Tenant, TenantSettings
@@ -25,12 +26,19 @@ class Settings:
 
     database: DatabaseConfig
     data_dir: Path
+    key_pepper: SecretStr | None = None
+    signing_key_file: Path | None = None
+    cache: RedisCacheConfig = field(default_factory=RedisCacheConfig)
     trending_interval_secs: float = 0.2
     profile_interval_secs: float = 0.2
     neighbours_interval_secs: float = 0.2
     placement_interval_secs: float = 0.2
+    quota_interval_secs: float = 0.2
+    index_quality_interval_secs: float = 0.2
     retention_interval_secs: float = 0.2
     own_placement_threshold: int = 100
+    answer_log_days: int = 7
+    audit_days: int = 365
     idempotency_window_days: int = 7
     operation_poll_secs: float = 0.05
     training_concurrency: int = 1

@@ -2,10 +2,17 @@
 
 import hashlib
 import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from jobs.context import JobContext
 from jobs.registry import run_once
-from tests.jobs.conftest import Shop
+from jobs.retention import DAYS_AHEAD
+from storage.answer_log import AnswerLogStore, AnswerRow, NewAnswer
+from storage.audit import AuditEntry, AuditStore
+from tests.jobs.conftest import Settings, Shop
 
 
 def keep(context: JobContext, content: bytes, *, old: bool) -> str:
@@ -59,3 +66,43 @@ async def test_retention_removes_versions_beyond_what_a_model_keeps(
     await run_once(context, ["retention"])
     left = await context.models.versions(shop.tenant, "m", deleted=True)
     assert sorted(row.version for row in left) == ["1", "3", "4"]
+
+
+async def test_retention_makes_and_forgets_days_of_the_answer_log(
+    context: JobContext, shop: Shop
+) -> None:
+    now = datetime.now(UTC)
+    log = AnswerLogStore(context.service, context.maintenance)
+    old, new = (
+        AnswerRow(name, "ada", at, now + timedelta(days=30), (), b"")
+        for name, at in (("old", now - timedelta(days=8)), ("new", now - timedelta(days=6)))
+    )
+    tenant_id = shop.tenant.tenant_id
+    await log.write([NewAnswer(tenant_id, row, b"") for row in (old, new)])
+    async with context.owner.connection(None) as connection:
+        await connection.execute(f"DROP TABLE answer_log_{now + timedelta(days=2):%Y_%m_%d}")
+    await run_once(context, ["retention"])
+    assert await log.get(shop.tenant, "old") is None
+    assert await log.get(shop.tenant, "new") == new
+    assert await context.retention.ensure_answer_partitions(DAYS_AHEAD) == 0
+    await context.tenants.begin_erasure(tenant_id)
+    await run_once(context, ["retention"])
+    assert await log.count_user(tenant_id, "ada") == 0
+
+
+@pytest.mark.parametrize(("days", "left"), [(365, 1), (0, 2)])
+async def test_retention_forgets_old_events_of_the_audit(
+    context: JobContext, settings: Settings, days: int, left: int
+) -> None:
+    entry = AuditEntry("cli:me", "tenant create", "shop", "", "OK", "host:here", "")
+    audit = AuditStore(context.service, context.maintenance)
+    for _ in range(2):
+        await audit.append(entry)
+    async with context.owner.connection(None) as connection:
+        await connection.execute(
+            "UPDATE audit_events SET occurred_at = now() - interval '366 days'"
+            " WHERE event_id = (SELECT min(event_id) FROM audit_events)"
+        )
+    context.settings = replace(settings, audit_days=days)
+    await run_once(context, ["retention"])
+    assert len(await audit.page(None, None, 9)) == left

@@ -22,6 +22,7 @@ from penchant.v1 import (
     interaction_pb2,
     interaction_pb2_grpc,
     model_pb2_grpc,
+    privacy_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
 )
@@ -83,6 +84,7 @@ class Service:
         self.operations = operations_pb2_grpc.OperationsStub(channel)
         self.embedding = embedding_pb2_grpc.EmbeddingServiceStub(channel)
         self.demand = demand_pb2_grpc.DemandServiceStub(channel)
+        self.privacy = privacy_pb2_grpc.PrivacyServiceStub(channel)
 
     async def call(
         self, method: str, request: Any, tenant: str | None = "a", **metadata: str
@@ -97,6 +99,7 @@ class Service:
             self.operations,
             self.embedding,
             self.demand,
+            self.privacy,
         ):
             if hasattr(stub, method):
                 pairs = [(k.replace("_", "-"), v) for k, v in metadata.items()]

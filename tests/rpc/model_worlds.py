@@ -8,12 +8,12 @@ import numpy as np
 from google.protobuf.struct_pb2 import Struct
 from penchant.v1 import model_pb2 as pb
 
-from engine.models.artefact import content_hash, open_artefact, write_artefact
+from engine.models.artefact import open_artefact, write_artefact
 from engine.models.base import Interactions, no_progress
 from engine.models.forms import ServingModel
 from engine.models.item_knn import ITEM_KNN, ItemKnnConfig
 from engine.registry_transfer import tenant_facts
-from storage.artefacts import ArtefactStore
+from storage.artefacts import ArtefactStore, content_hash
 from storage.models import ModelStore, VersionRow
 from storage.operations import OperationStore
 from tests.rpc.conftest import Service
@@ -126,6 +126,18 @@ async def make_model(
         given["hyperparameters"] = struct
     request = pb.CreateModelRequest(model=pb.Model(name=name, **given))
     return (await service.call("CreateModel", request, tenant)).model
+
+
+async def promote(service: Service, name: str = "main", version: str = "", **fields: Any) -> Any:
+    """Makes a version serve; "" for the newest."""
+    request = pb.PromoteVersionRequest(name=name, version=version, **fields)
+    return await service.call("PromoteVersion", request)
+
+
+async def versions_of(service: Service, name: str = "main", **fields: Any) -> list[pb.ModelVersion]:
+    """The first page of a model's versions."""
+    request = pb.ListVersionsRequest(name=name, **fields)
+    return list((await service.call("ListVersions", request)).versions)
 
 
 async def export(

@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 from penchant.v1 import model_pb2 as pb
 from safetensors.numpy import save_file
 
-from engine.models.artefact import content_hash
+from storage.artefacts import content_hash
 from tests.rpc.conftest import Refusal, Service, refusal_of
 from tests.rpc.model_worlds import (
     add_version,

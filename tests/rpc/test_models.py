@@ -18,22 +18,14 @@ from tests.rpc.model_worlds import (
     export,
     make_model,
     models_of,
+    promote,
     send,
+    versions_of,
 )
 
 
 async def model_of(service: Service, name: str = "main", tenant: str = "a") -> Any:
     return await service.call("GetModel", pb.GetModelRequest(name=name), tenant)
-
-
-async def promote(service: Service, name: str = "main", version: str = "", **fields: Any) -> Any:
-    request = pb.PromoteVersionRequest(name=name, version=version, **fields)
-    return await service.call("PromoteVersion", request)
-
-
-async def versions_of(service: Service, name: str = "main", **fields: Any) -> list[pb.ModelVersion]:
-    request = pb.ListVersionsRequest(name=name, **fields)
-    return list((await service.call("ListVersions", request)).versions)
 
 
 def update(*paths: str, **fields: Any) -> pb.UpdateModelRequest:
@@ -271,22 +263,6 @@ async def test_serving_version_is_deleted_by_force_only(service: Service):
     assert again.reason == "VERSION_NOT_FOUND"
 
 
-async def test_clean_up_removes_rows_and_files_but_never_what_serves(service: Service):
-    await make_model(service, keep_versions=2)
-    rows = [await add_version(service, seed=seed) for seed in range(5)]
-    await promote(service, version="1")
-    gone = await service.call("CleanUpModels", pb.CleanUpModelsRequest())
-    assert list(gone.removed) == ["main@2", "main@3"]
-    assert gone.artefacts_removed == 2
-    assert gone.bytes_freed == rows[1].size_bytes + rows[2].size_bytes
-    kept = artefacts_of(service).hashes()
-    assert kept == sorted(rows[place].content_hash for place in (0, 3, 4))
-    more = pb.CleanUpModelsRequest(name="main", keep_versions=1)
-    assert list((await service.call("CleanUpModels", more)).removed) == ["main@4"]
-    assert list((await service.call("CleanUpModels", more)).removed) == []
-    assert [version.version for version in await versions_of(service)] == ["5", "1"]
-
-
 async def test_comparison_is_best_first_and_unmeasured_last(service: Service):
     for name in ("a", "b", "c", "empty"):
         await make_model(service, name)
@@ -363,16 +339,6 @@ async def test_client_does_it_all(service: Service, tmp_path: Path):
         assert [one.name async for one in client.list_operations()] == [operation.name]
         await client.delete_model("main", force=True)
         assert [model.name async for model in client.list_models()] == ["copy"]
-
-
-async def test_artefact_that_two_versions_share_outlives_one(service: Service):
-    await make_model(service)
-    await add_version(service)
-    await send(service, *await export(service))
-    request = pb.CleanUpModelsRequest(keep_versions=1)
-    gone = await service.call("CleanUpModels", request)
-    assert (list(gone.removed), gone.artefacts_removed) == (["main@1"], 0)
-    assert len((await export(service))[1]) > 0
 
 
 async def test_altered_artefact_is_not_exported(service: Service):

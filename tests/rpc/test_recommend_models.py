@@ -7,8 +7,9 @@ import pytest
 from penchant.v1.recommendation_pb2 import RecommendRequest
 from scipy import sparse
 
-from engine.models.artefact import content_hash, write_artefact
+from engine.models.artefact import write_artefact
 from engine.models.forms import NeighbourMatrix
+from storage.artefacts import content_hash
 from storage.models import ModelStore, VersionRow
 from storage.tenants import Tenant, TenantStore
 from tests.rpc.conftest import Service, book, ids

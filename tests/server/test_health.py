@@ -32,6 +32,7 @@ class Component:
         return self.state == "up"
 
     ping = health_check
+    takes_writes = True
 
 
 async def seen(edge: Any) -> dict[str, int]:

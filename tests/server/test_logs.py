@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from server.admission import Admission
+from server.call import CURRENT_CALL, Call
 from server.logs import configure_logs, redact
 
 
@@ -47,6 +49,21 @@ def test_lines_below_the_level_are_not_written() -> None:
     assert out.getvalue() == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("key pk_abcdefghijkl_S3cret, said", "key pk_abcdefghijkl_***, said"),
+        ("('authorization', 'Bearer pk_abcdefghijkl_S3cret')",
+         "('authorization', 'Bearer pk_abcdefghijkl_***')"),
+        ('{"authorization":"Bearer S3cret"}', '{"authorization":"Bearer ***"}'),
+        ("token eyJhbGciOi.eyJzdWIi.S3cr-et_", "token ***"),
+        ("a bearer of good news", "a bearer *** good news"),
+    ],
+)  # fmt: skip
+def test_keys_and_tokens_are_redacted(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
 def test_trace_of_an_exception_is_redacted() -> None:
     out = io.StringIO()
     configure_logs("json", "info", out)
@@ -67,3 +84,68 @@ def test_trace_of_an_exception_is_redacted() -> None:
 )
 def test_redact_takes_passwords_out(text: str, expected: str) -> None:
     assert redact(text) == expected
+
+
+def test_a_line_within_a_call_carries_request_and_tenant() -> None:
+    out = io.StringIO()
+    configure_logs("json", "info", out)
+    call = Call("r-1", "/a/B", "ipv4:127.0.0.1:1", Admission(1), tenant_id="shop")
+    token = CURRENT_CALL.set(call)
+    try:
+        structlog.get_logger().info("one")
+        logging.getLogger("library").warning("two")
+        structlog.get_logger().info("three", tenant_id="other")
+    finally:
+        CURRENT_CALL.reset(token)
+    structlog.get_logger().info("four")
+    found = [(line.get("request_id"), line.get("tenant_id")) for line in lines_of(out)]
+    assert found == [("r-1", "shop"), ("r-1", "shop"), ("r-1", "other"), (None, None)]
+
+
+def test_a_tenant_id_that_can_be_none_is_not_repeated() -> None:
+    out = io.StringIO()
+    configure_logs("json", "info", out)
+    call = Call("r-1", "/a/B", "ipv4:127.0.0.1:1", Admission(1), tenant_id="Jane Doe")
+    token = CURRENT_CALL.set(call)
+    try:
+        structlog.get_logger().info("one")
+    finally:
+        CURRENT_CALL.reset(token)
+    (line,) = lines_of(out)
+    assert (line["request_id"], line["tenant_id"]) == ("r-1", None)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_values_that_cannot_be_sent_are_told_at_debug_only(log_format: str) -> None:
+    text = "invalid input for query argument $2: 'Jane \"J\" Doe' (expected float, got str)"
+    for level, told in (("info", False), ("debug", True)):
+        out = io.StringIO()
+        configure_logs(log_format, level, out)
+        try:
+            _fail(text)
+        except RuntimeError:
+            structlog.get_logger().exception("fault")
+        assert ("Doe" in out.getvalue()) == told
+        assert "(expected float, got str)" in out.getvalue()
+
+
+def _fail(text: str) -> None:
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
+def test_rows_at_fault_are_told_at_debug_only(log_format: str, level: str, told: bool) -> None:
+    out = io.StringIO()
+    configure_logs(log_format, level, out)
+    text = 'duplicate key\nDETAIL:  Key (user_id)=(Jane "J" Doe) already exists.\nHINT:  none'
+    try:
+        _fail(text)
+    except RuntimeError:
+        structlog.get_logger().exception("fault")
+    line = out.getvalue()
+    assert ("Jane" in line) == told
+    assert ("Doe" in line) == told
+    assert "duplicate key" in line
+    if log_format == "json":
+        assert json.loads(line)["event"] == "fault"

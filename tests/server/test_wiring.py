@@ -1,9 +1,7 @@
 """The whole server put together, with real PostgreSQL and Redis."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,8 +18,8 @@ from server.deps import Deps, connect
 from server.settings import Settings
 from server.wiring import Server, build_server
 from storage.config import DatabaseConfig, RedisCacheConfig
+from tests.service.grpcurl import GRPCURL
 
-GRPCURL = shutil.which("grpcurl") or shutil.which("grpcurl", path=Path.home() / "go" / "bin")
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 SERVICES = (
     "google.longrunning.Operations",
@@ -31,6 +29,7 @@ SERVICES = (
         f"penchant.v1.{name}Service"
         for name in (
             "Admin",
+            "ApiKey",
             "Demand",
             "Embedding",
             "Entity",

@@ -6,7 +6,6 @@ import signal
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -15,8 +14,7 @@ import redis
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from storage.embedded import EmbeddedServers
-from storage.embedded.processes import read_pid
+from tests.faults.backends import Backends
 from tests.service.calls import FILMS, Caller, calling
 from tests.service.processes import RunningService, Services, eventually, family, frozen
 
@@ -24,43 +22,6 @@ pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
 
 USERS = [f"reader-{number}" for number in range(8)]
 INTERACTIONS = "penchant.v1.InteractionService"
-
-
-class Backends:
-    """A PostgreSQL and a Redis that can be broken and mended."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._started: list[EmbeddedServers] = []
-        self.database_url = self.redis_url = ""
-
-    async def start(self) -> None:
-        """Starts what does not run."""
-        servers = await EmbeddedServers.start(
-            self._directory, postgres=True, redis=True, durable=False
-        )
-        self._started.append(servers)
-        assert servers.database_url is not None
-        assert servers.redis_url is not None
-        self.database_url, self.redis_url = servers.database_url, servers.redis_url
-
-    async def stop(self) -> None:
-        for servers in self._started:
-            await servers.stop()
-
-    @property
-    def redis(self) -> int:
-        return self._pid(self._directory / "redis.pid")
-
-    @property
-    def postgres(self) -> int:
-        return self._pid(self._directory / "postgres/postmaster.pid")
-
-    @staticmethod
-    def _pid(file: Path) -> int:
-        pid = read_pid(file)
-        assert pid is not None
-        return pid
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +178,10 @@ async def test_ingest_is_refused_in_time_while_postgres_is_frozen(
     with frozen(*family(backends.postgres)):
         refusals = [await _refusal(caller, deadline=2)]
         await caller.until_serving(INTERACTIONS, serving=False)
-        assert not await caller.serving()  # nothing can be recommended either
+        assert await caller.serving()
+        meanwhile = await caller.recommend(USERS[0])
+        assert list(meanwhile.degraded) == ["postgresql"]
+        assert [(item.entity.entity_id, item.score) for item in meanwhile.items] == before[USERS[0]]
         # Calls that got an open connection end with their deadline, the others sooner.
         async with asyncio.timeout(60):
             while refusals[-1] != AWAY:

@@ -75,8 +75,10 @@ def test_database_url_of_any_usual_scheme_is_normalised(
         ({"DATABASE_MIN_CONNECTIONS": "30"}, r"min_connections \(30\).*max_connections \(20\)"),
         ({"DATABASE_URL": "mysql://user:secret@host"}, "postgresql://"),
         ({"DATABASE_MAX_CONNECTIONS": "0", "DATABASE_URL": "postgres://u:secret@h"}, "max_conn"),
+        ({"DATABASE_URL": "postgresql://u:secret/1@h/db"}, "hosts as name:port"),
+        ({"DATABASE_URL": "postgresql://u:x?secret@h/db"}, "hosts as name:port"),
     ],
-    ids=["minimum-above-maximum", "other-scheme", "no-connection"],
+    ids=["minimum-above-maximum", "other-scheme", "no-connection", "slash", "question"],
 )
 def test_database_config_that_cannot_work_is_refused_without_its_secrets(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
@@ -85,6 +87,29 @@ def test_database_config_that_cannot_work_is_refused_without_its_secrets(
         monkeypatch.setenv(name, text)
     with pytest.raises(ValidationError, match=message) as caught:
         DatabaseConfig()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "h",
+        "u:p@h:5432",
+        "u:p@a:1,b:2",
+        "u@[::1]:5432",
+        "u:p%2Fq@%2Ftmp%2Fsocket",
+        "u:p@q@h",
+        "/d?host=/s",
+    ],
+)
+def test_database_config_takes_hosts_of_every_form(hosts: str) -> None:
+    assert DatabaseConfig(url=f"postgresql://{hosts}").url is not None
+
+
+@pytest.mark.parametrize("url", ["redis://:secret/1@h:6379/0", "redis://h:secret"])
+def test_redis_config_tells_nothing_of_a_password_in_pieces(url: str) -> None:
+    with pytest.raises(ValidationError, match="hosts as name:port") as caught:
+        RedisCacheConfig(url=url)
     assert "secret" not in str(caught.value)
 
 

@@ -16,16 +16,6 @@ from storage.tenants import Tenant, TenantSettings, TenantStore
 
 
 @pytest.fixture
-def tenants(database: Database, maintenance_database: Database) -> TenantStore:
-    return TenantStore(database, maintenance_database)
-
-
-@pytest.fixture
-async def shop(tenants: TenantStore) -> Tenant:
-    return await tenants.create("shop")
-
-
-@pytest.fixture
 def store(database: Database) -> EmbeddingStore:
     return EmbeddingStore(database)
 

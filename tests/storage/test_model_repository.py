@@ -32,11 +32,6 @@ OpenRepository = Callable[[str], Awaitable[PostgresModelRepository]]
 
 
 @pytest.fixture
-def tenants(database: Database, maintenance_database: Database) -> TenantStore:
-    return TenantStore(database, maintenance_database)
-
-
-@pytest.fixture
 def artefacts(tmp_path: Path) -> FileArtefactStore:
     return FileArtefactStore(tmp_path / "models")
 

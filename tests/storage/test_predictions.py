@@ -15,16 +15,6 @@ from storage.tenants import Tenant, TenantSettings, TenantStore
 
 
 @pytest.fixture
-def tenants(database: Database, maintenance_database: Database) -> TenantStore:
-    return TenantStore(database, maintenance_database)
-
-
-@pytest.fixture
-async def shop(tenants: TenantStore) -> Tenant:
-    return await tenants.create("shop")
-
-
-@pytest.fixture
 def cache(database: Database, maintenance_database: Database) -> PredictionCache:
     return PredictionCache(database, maintenance_database)
 

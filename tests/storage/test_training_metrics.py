@@ -15,16 +15,10 @@ from storage.training_metrics import TrainingMetricsStore
 
 
 @pytest.fixture
-def tenants(database: Database, maintenance_database: Database) -> TenantStore:
-    return TenantStore(database, maintenance_database)
-
-
-@pytest.fixture
-async def shop(tenants: TenantStore, database: Database) -> Tenant:
+async def shop(shop: Tenant, database: Database) -> Tenant:
     """A tenant with versions 1 and 2 of the model m."""
-    tenant = await tenants.create("shop")
-    await add_versions(database, tenant)
-    return tenant
+    await add_versions(database, shop)
+    return shop
 
 
 @pytest.fixture

@@ -42,18 +42,43 @@ def rows_of(histories: sparse.csr_matrix, *, binary: bool = False) -> sparse.csr
     return rows
 
 
+def strongest(shares: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Of each row the columns of its largest values, largest first, equal ones by column.
+
+    Args:
+        shares: (items, h), finite; an array of the caller's own, which is as it was afterwards.
+
+    Returns:
+        (items, c): c is three, or h where that is less.
+    """
+    rows = np.arange(len(shares))
+    columns = np.empty((len(shares), min(MAX_BECAUSE, shares.shape[1])), np.intp)
+    values = np.empty(columns.shape, shares.dtype)
+    # Three searches: a sort of all columns takes longer and four times the memory of the shares.
+    for rank in range(columns.shape[1]):
+        at = shares.argmax(axis=1)
+        columns[:, rank], values[:, rank] = at, shares[rows, at]
+        shares[rows, at] = -np.inf
+    shares[rows[:, None], columns] = values
+    return columns
+
+
 def leading(shares: NDArray[np.float32], places: NDArray[np.intp]) -> list[tuple[int, ...]]:
     """Of each item the places with the largest positive shares, largest first, at most three.
 
     Args:
-        shares: (items, h), what each place of the history has to do with each item.
+        shares: (items, h), what each place of the history has to do with each item; an array of
+            the caller's own, which is as it was afterwards.
         places: (h,), ascending, which place of the history each column stands for.
     """
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :MAX_BECAUSE]
-    near = np.take_along_axis(shares, order, axis=1)
-    counts = (near > 0).sum(axis=1)
-    named = places[order].tolist()
-    return [tuple(row[:n]) for row, n in zip(named, counts.tolist(), strict=True)]
+    order = strongest(shares)
+    return named(np.take_along_axis(shares, order, axis=1), places[order])
+
+
+def named(shares: NDArray[np.float32], places: NDArray[np.intp]) -> list[tuple[int, ...]]:
+    """Each row's places as far as their shares are positive; both (items, c), largest first."""
+    counts = (shares > 0).sum(axis=1)
+    return [tuple(row[:n]) for row, n in zip(places.tolist(), counts.tolist(), strict=True)]
 
 
 def wanted(arrays: Mapping[str, NDArray[Any]], *names: str) -> list[NDArray[Any]]:

@@ -4,7 +4,8 @@ A user's scores are the weighted sum of the rows of their history (Deshpande and
 "Item-based top-N recommendation algorithms", TOIS 2004), so they follow the history as it is now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +13,31 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from engine.models.forms.base import History, Scored, best
-from engine.models.forms.history import leading, live_weights, wanted
+from engine.models.forms.history import live_weights, named, strongest, wanted
+
+_ROWS_AT_ONCE = 64
+"""Rows of a history that are gathered together.
+
+What a call needs beside the matrix stays small however long the history is: an allocator keeps
+much of what it got back (glibc up to twice the largest array), and it does so in every worker.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of neighbours times the history's weights.
+
+    Attributes:
+        places: (b,), of the history.
+        lengths: (b,), how many entries each has, one after the other.
+        columns: int32 (entries,).
+        parts: float32 (entries,).
+    """
+
+    places: NDArray[np.intp]
+    lengths: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    parts: NDArray[np.float32]
 
 
 class NeighbourMatrix:
@@ -69,39 +94,56 @@ class NeighbourMatrix:
             history, binary=self.binary, half_life_days=self.half_life_days, last=self.last
         )
         used = np.flatnonzero(weights)
-        rows = history.items[used]
-        starts, ends = self.indptr[rows], self.indptr[rows + 1]
-        lengths = ends - starts
-        if not lengths.sum():
+        if not len(used):
             return Scored(np.empty(0, np.int32), np.empty(0, np.float32), ())
+        scores = np.zeros(len(self.entity_nos), np.float32)
+        cut = [used[start : start + _ROWS_AT_ONCE] for start in range(0, len(used), _ROWS_AT_ONCE)]
+        for own in cut:
+            block = self._block(history, weights, own)
+            np.add.at(scores, block.columns, block.parts)
+        scores[exclude] = 0
+        places = np.flatnonzero(scores > 0).astype(np.int32)
+        chosen = scores[places]
+        order = best(chosen, places, k)
+        items = places[order]
+        # The last one is at hand; those before it are gathered again instead of kept.
+        blocks = (block if own is cut[-1] else self._block(history, weights, own) for own in cut)
+        return Scored(items, chosen[order], self._because(items, blocks))
+
+    def _block(
+        self, history: History, weights: NDArray[np.float32], places: NDArray[np.intp]
+    ) -> _Block:
+        """What some places of a history add to which entities."""
+        rows = history.items[places]
+        starts, ends = self.indptr[rows], self.indptr[rows + 1]
         spans = [slice(s, e) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)]
         columns = np.concatenate([self.indices[span] for span in spans])
         parts = np.concatenate([self.data[span] for span in spans])
-        parts *= np.repeat(weights[used], lengths)
-        scores = np.bincount(columns, weights=parts, minlength=len(self.entity_nos))
-        scores[exclude] = 0
-        places = np.flatnonzero(scores > 0).astype(np.int32)
-        chosen = scores[places].astype(np.float32)
-        order = best(chosen, places, k)
-        items = places[order]
-        return Scored(items, chosen[order], self._because(items, columns, parts, used, lengths))
+        parts *= np.repeat(weights[places], ends - starts)
+        return _Block(places, ends - starts, columns, parts)
 
-    def _because(
-        self,
-        items: NDArray[np.int32],
-        columns: NDArray[np.int32],
-        parts: NDArray[np.float32],
-        used: NDArray[np.intp],
-        lengths: NDArray[np.int64],
-    ) -> list[tuple[int, ...]]:
+    def _because(self, items: NDArray[np.int32], blocks: Iterable[_Block]) -> list[tuple[int, ...]]:
         """Of each item the places in the history with the largest share of its score."""
         rank = np.full(len(self.entity_nos), -1, np.int32)
         rank[items] = np.arange(len(items), dtype=np.int32)
-        of = rank[columns]
-        kept = np.flatnonzero(of >= 0)
-        shares = np.zeros((len(items), len(used)), np.float32)
-        shares[of[kept], np.repeat(np.arange(len(used)), lengths)[kept]] = parts[kept]
-        return leading(shares, used)
+        near, places = [], []
+        for block in blocks:
+            of = rank[block.columns]
+            kept = np.flatnonzero(of >= 0)
+            row = np.repeat(np.arange(len(block.places)), block.lengths)[kept]
+            shares = np.zeros((len(items), len(block.places)), np.float32)
+            shares[of[kept], row] = block.parts[kept]
+            order = strongest(shares)
+            near.append(np.take_along_axis(shares, order, axis=1))
+            places.append(block.places[order])
+        if len(near) == 1:
+            return named(near[0], places[0])
+        shares = np.concatenate(near, axis=1)
+        order = strongest(shares)
+        return named(
+            np.take_along_axis(shares, order, axis=1),
+            np.take_along_axis(np.concatenate(places, axis=1), order, axis=1),
+        )
 
     def matrix(self) -> sparse.csr_matrix:
         """The rows as a CSR matrix (n, n) over the same memory, which is not to be written to."""

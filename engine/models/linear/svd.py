@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 
 from engine.models.base import Progress
-from engine.models.linear.weighting import span
+from engine.models.progress import Phase
 
 EXACT_SIDE = 4000
 ROUNDS = 3
@@ -98,12 +98,12 @@ def _randomised(
     width = min(rank + OVERSAMPLING, *matrix.shape)
     basis = np.random.default_rng(seed).standard_normal((matrix.shape[1], width), np.float32)
     for turn in range(ROUNDS):
-        part = span(progress, turn / (ROUNDS + 1), (turn + 1) / (ROUNDS + 1))
-        image = _product(matrix, basis, span(part, 0, 0.4))
-        basis = _orthonormal(_product(transposed, image, span(part, 0.4, 0.8)))
+        part = Phase(progress, turn / (ROUNDS + 1), (turn + 1) / (ROUNDS + 1))
+        image = _product(matrix, basis, Phase(part, 0, 0.4))
+        basis = _orthonormal(_product(transposed, image, Phase(part, 0.4, 0.8)))
     # Once more: a basis of float32 is not quite orthonormal after one pass.
     basis = _orthonormal(basis)
-    image = _product(matrix, basis, span(progress, ROUNDS / (ROUNDS + 1), 1))
+    image = _product(matrix, basis, Phase(progress, ROUNDS / (ROUNDS + 1), 1))
     eigenvalues, turned = np.linalg.eigh((image.T @ image).astype(np.float64))
     values = np.sqrt(np.maximum(eigenvalues[::-1][:rank], 0))
     return values, basis @ turned[:, ::-1][:, :rank].astype(np.float32)

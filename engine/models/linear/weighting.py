@@ -4,17 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from engine.models.base import Progress
-
-
-def span(progress: Progress, start: float, end: float) -> Progress:
-    """Progress of a part of the work that takes the whole from one share to another."""
-
-    def report(phase: str, share: float) -> None:
-        progress(phase, start + (end - start) * share)
-
-    return report
-
 
 def powers(degrees: NDArray[np.float64], exponent: float) -> NDArray[np.float32]:
     """Each degree to a power, 0 where the degree is 0; float32 (n,)."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from engine.models.artefact import content_hash, open_artefact, write_artefact
+from engine.models.artefact import open_artefact, write_artefact
 from engine.models.forms import (
     FORMS,
     Blend,
@@ -20,6 +20,7 @@ from engine.models.forms.base import best
 from engine.models.forms.clusters import NO_SEGMENT
 from engine.models.forms.factors import ridge
 from engine.models.forms.neighbours import keep_top
+from storage.artefacts import content_hash
 from storage.exceptions import FailedPrecondition
 from tests.engine.models.planted import history, random_rows
 

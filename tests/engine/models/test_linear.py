@@ -13,7 +13,7 @@ from engine.models.linear.rows import top_rows
 from engine.models.linear.search import Deadline, as_served, climb, winner
 from engine.models.linear.svd import Decompositions, decompose
 from engine.models.linear.uncut import Uncut
-from engine.models.linear.weighting import powers, span, weigh
+from engine.models.linear.weighting import powers, weigh
 from tests.engine.models.linear_data import CancelAfter, dense_weighted, random_interactions
 
 
@@ -32,13 +32,6 @@ def test_weights_are_the_powers_of_both_degrees() -> None:
 
 def test_powers_of_nothing_are_nothing() -> None:
     assert powers(np.array([0.0, 4.0]), -0.5).tolist() == [0.0, 0.5]
-
-
-def test_a_span_reports_shares_of_the_whole() -> None:
-    told: list[tuple[str, float]] = []
-    part = span(lambda phase, share: told.append((phase, share)), 0.5, 1)
-    part("half way", 0.5)
-    assert told == [("half way", 0.75)]
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

@@ -22,6 +22,7 @@ from penchant.errors import (
     Unavailable,
     Unimplemented,
 )
+from penchant.logged_values import LoggedCandidate, LoggedRecommendation, Outcome, Replay
 from penchant.model_values import (
     Algorithm,
     CleanedUp,
@@ -36,6 +37,7 @@ from penchant.model_values import (
     Trained,
     TrainingStatistics,
 )
+from penchant.privacy_values import ErasureFindings, ErasureReceipt, ReceiptKey, UserErased
 from penchant.sync_client import SyncClient
 from penchant.values import (
     Ack,
@@ -84,6 +86,8 @@ __all__ = [
     "Entity",
     "EntityDraft",
     "EntityRef",
+    "ErasureFindings",
+    "ErasureReceipt",
     "Evaluation",
     "Explanation",
     "FailedPrecondition",
@@ -91,17 +95,22 @@ __all__ = [
     "Interaction",
     "Internal",
     "InvalidArgument",
+    "LoggedCandidate",
+    "LoggedRecommendation",
     "Model",
     "ModelDetails",
     "ModelVersion",
     "NotFound",
     "Operation",
+    "Outcome",
     "PenchantError",
     "PermissionDenied",
     "Promoted",
     "Reason",
+    "ReceiptKey",
     "Recommendation",
     "Recommendations",
+    "Replay",
     "Reranked",
     "ResourceExhausted",
     "RowError",
@@ -116,4 +125,5 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Upserted",
+    "UserErased",
 ]

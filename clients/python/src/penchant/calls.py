@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
-from penchant import requests, responses
+from penchant import logged_responses, requests, responses
 from penchant.channel import Metadata
 from penchant.requests import admin
 from penchant.stubs import Stubs
@@ -107,6 +107,19 @@ RECOMMEND_USERS = Call(
 )
 TRENDING = Call(lambda stubs: stubs.recommendation.Trending, requests.trending, responses.trending)
 RERANK = Call(lambda stubs: stubs.recommendation.Rerank, requests.rerank, responses.rerank)
+GET_RECOMMENDATION = Call(
+    lambda stubs: stubs.recommendation.GetRecommendation,
+    requests.get_recommendation,
+    logged_responses.logged,
+)
+REPLAY_RECOMMENDATION = Call(
+    lambda stubs: stubs.recommendation.ReplayRecommendation,
+    requests.replay_recommendation,
+    logged_responses.replay,
+)
+EXPLAIN = Call(
+    lambda stubs: stubs.recommendation.Explain, requests.explain, logged_responses.outcome
+)
 
 UPSERT_ENTITY = Call(
     lambda stubs: stubs.entity.UpsertEntity, requests.upsert_entity, responses.upserted
@@ -225,4 +238,14 @@ INVALIDATE_CACHE = Call(
 )
 GET_INDEX_STATS = Call(
     lambda stubs: stubs.admin.GetIndexStats, admin.get_index_stats, responses.unchanged
+)
+VERIFY_INTEGRITY = Call(
+    lambda stubs: stubs.admin.VerifyIntegrity, admin.verify_integrity, responses.unchanged
+)
+LIST_AUDIT_EVENTS = Pages(
+    lambda stubs: stubs.admin.ListAuditEvents, admin.list_audit_events, responses.audit_events
+)
+GET_QUOTAS = Call(lambda stubs: stubs.admin.GetQuotas, admin.get_quotas, responses.unchanged)
+SET_QUOTAS = Call(
+    lambda stubs: stubs.admin.SetQuotas, admin.set_quotas, lambda answer: answer.quotas
 )

@@ -10,7 +10,9 @@ from penchant import calls, errors, responses
 from penchant.async_calls import AsyncCall, AsyncCaller, AsyncConnection, AsyncPages
 from penchant.async_models import AsyncModelCalls
 from penchant.batches import UPSERT_ROWS, IngestSource, Row, in_rows, joined
-from penchant.channel import Endpoint, Options, call_metadata
+from penchant.channel import Endpoint, File, Options, call_metadata, channel_credentials
+from penchant.key_calls import Keys
+from penchant.privacy_calls import AsyncPrivacyCalls
 from penchant.stubs import AsyncStubs
 from penchant.values import BatchAck, BatchUpserted, EntityDraft
 
@@ -37,9 +39,13 @@ class Admin:
     get_cache_stats = AsyncCall(calls.GET_CACHE_STATS)
     invalidate_cache = AsyncCall(calls.INVALIDATE_CACHE)
     get_index_stats = AsyncCall(calls.GET_INDEX_STATS)
+    list_audit_events = AsyncPages(calls.LIST_AUDIT_EVENTS)
+    verify_integrity = AsyncCall(calls.VERIFY_INTEGRITY)
+    get_quotas = AsyncCall(calls.GET_QUOTAS)
+    set_quotas = AsyncCall(calls.SET_QUOTAS)
 
 
-class Client(AsyncModelCalls):
+class Client(AsyncModelCalls, AsyncPrivacyCalls):
     """The service for asyncio; one client serves any number of concurrent calls of its loop.
 
     Calls that may be repeated are, up to four times within their deadline, when the service is
@@ -51,6 +57,9 @@ class Client(AsyncModelCalls):
         api_key: sent as a bearer token.
         timeout: the deadline of each call with its repetitions, in seconds.
         tls: False for plain text, True for the system's certificate authorities, or credentials.
+        root_certificates: PEM file of the authorities to trust in their place; TLS is then on.
+        certificate: PEM file with the client's own certificate chain, for mutual TLS.
+        key: PEM file with that certificate's private key.
         options: gRPC channel arguments; they win over the client's own.
     """
 
@@ -62,16 +71,21 @@ class Client(AsyncModelCalls):
         api_key: str | None = None,
         timeout: float = 5.0,
         tls: bool | grpc.ChannelCredentials = False,
+        root_certificates: File | None = None,
+        certificate: File | None = None,
+        key: File | None = None,
         options: Options = (),
     ) -> None:
         self._tenant = tenant
         self._api_key = api_key
-        self._call_with(AsyncConnection(Endpoint(target, tls, options)), timeout)
+        credentials = channel_credentials(tls, root_certificates, certificate, key)
+        self._call_with(AsyncConnection(Endpoint(target, credentials, options)), timeout)
 
     def _call_with(self, connection: AsyncConnection, timeout: float) -> None:
         metadata = call_metadata(self._tenant, self._api_key)
         self.caller = AsyncCaller(connection, timeout, metadata)
         self.admin = Admin(self.caller)
+        self.keys = Keys(self.caller)
 
     def using(self, *, tenant: str | None = None, timeout: float | None = None) -> "Client":
         """The same connection for another tenant or with another deadline.
@@ -114,6 +128,9 @@ class Client(AsyncModelCalls):
     recommend_users = AsyncCall(calls.RECOMMEND_USERS)
     trending = AsyncCall(calls.TRENDING)
     rerank = AsyncCall(calls.RERANK)
+    get_recommendation = AsyncCall(calls.GET_RECOMMENDATION)
+    replay_recommendation = AsyncCall(calls.REPLAY_RECOMMENDATION)
+    explain = AsyncCall(calls.EXPLAIN)
 
     upsert_entity = AsyncCall(calls.UPSERT_ENTITY)
     get_entity = AsyncCall(calls.GET_ENTITY)

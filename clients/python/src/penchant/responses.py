@@ -45,7 +45,8 @@ def _json_value(value: Value) -> Any:
             return None
 
 
-def _ref(message: common.EntityRef) -> values.EntityRef:
+def entity_ref(message: common.EntityRef) -> values.EntityRef:
+    """The name of an entity."""
     return values.EntityRef(message.entity_type, message.entity_id)
 
 
@@ -70,17 +71,34 @@ def _row_error(message: common.RowError) -> values.RowError:
 def recommendation(message: recommendations.RecommendedEntity) -> values.Recommendation:
     """One item of an answer."""
     return values.Recommendation(
-        entity=_ref(message.entity),
+        entity=entity_ref(message.entity),
         score=message.score,
         reasons=tuple(
-            values.Reason(reason.source, tuple(map(_ref, reason.because_of)), reason.share)
+            values.Reason(reason.source, tuple(map(entity_ref, reason.because_of)), reason.share)
             for reason in message.reasons
         ),
         attributes=json_object(message.attributes),
-        source_scores=tuple(
-            values.SourceScore(score.source, score.raw, score.normalized, score.weight)
-            for score in message.source_scores
-        ),
+        source_scores=source_scores(message.source_scores),
+    )
+
+
+def source_scores(
+    messages: Iterable[recommendations.SourceScore],
+) -> tuple[values.SourceScore, ...]:
+    """What each source said of an item."""
+    return tuple(
+        values.SourceScore(score.source, score.raw, score.normalized, score.weight)
+        for score in messages
+    )
+
+
+def explanation(message: recommendations.Explanation) -> values.Explanation:
+    """How an answer came about."""
+    return values.Explanation(
+        phase=message.phase,
+        interaction_count=message.interaction_count,
+        candidate_counts=dict(message.candidate_counts),
+        cached=message.cached,
     )
 
 
@@ -92,14 +110,6 @@ def _items(
 
 def recommend(message: recommendations.RecommendResponse) -> values.Recommendations:
     """The answer of Recommend."""
-    explanation = None
-    if message.HasField("explanation"):
-        explanation = values.Explanation(
-            phase=message.explanation.phase,
-            interaction_count=message.explanation.interaction_count,
-            candidate_counts=dict(message.explanation.candidate_counts),
-            cached=message.explanation.cached,
-        )
     return values.Recommendations(
         items=_items(message.items),
         recommendation_id=message.recommendation_id,
@@ -107,7 +117,7 @@ def recommend(message: recommendations.RecommendResponse) -> values.Recommendati
         degraded=tuple(message.degraded),
         next_page_token=message.next_page_token,
         freshness_token=message.freshness_token,
-        explanation=explanation,
+        explanation=explanation(message.explanation) if message.HasField("explanation") else None,
     )
 
 
@@ -159,7 +169,7 @@ def rerank(message: recommendations.RerankResponse) -> values.Reranked:
     """The answer of Rerank."""
     return values.Reranked(
         items=_items(message.items),
-        missing=tuple(map(_ref, message.missing)),
+        missing=tuple(map(entity_ref, message.missing)),
         recommendation_id=message.recommendation_id,
     )
 
@@ -167,7 +177,7 @@ def rerank(message: recommendations.RerankResponse) -> values.Reranked:
 def entity(message: entities.Entity) -> values.Entity:
     """An entity as stored."""
     return values.Entity(
-        entity=_ref(message.entity),
+        entity=entity_ref(message.entity),
         attributes=json_object(message.attributes),
         feature_vector=tuple(message.feature_vector),
         hidden=message.hidden,
@@ -290,6 +300,11 @@ def tenant(
 def tenants(message: admin.ListTenantsResponse) -> Iterable[admin.Tenant]:
     """The tenants of a page."""
     return message.tenants
+
+
+def audit_events(message: admin.ListAuditEventsResponse) -> Iterable[admin.AuditEvent]:
+    """The events of a page."""
+    return message.events
 
 
 def interaction_type(message: admin.SetInteractionTypeResponse) -> admin.InteractionType:

@@ -8,7 +8,9 @@ import grpc
 
 from penchant import calls, errors, responses
 from penchant.batches import UPSERT_ROWS, IngestSource, Row, in_rows, joined
-from penchant.channel import Endpoint, Options, call_metadata
+from penchant.channel import Endpoint, File, Options, call_metadata, channel_credentials
+from penchant.key_calls import SyncKeys
+from penchant.privacy_calls import SyncPrivacyCalls
 from penchant.stubs import Stubs
 from penchant.sync_calls import SyncCall, SyncCaller, SyncConnection, SyncPages
 from penchant.sync_models import SyncModelCalls
@@ -37,9 +39,13 @@ class SyncAdmin:
     get_cache_stats = SyncCall(calls.GET_CACHE_STATS)
     invalidate_cache = SyncCall(calls.INVALIDATE_CACHE)
     get_index_stats = SyncCall(calls.GET_INDEX_STATS)
+    list_audit_events = SyncPages(calls.LIST_AUDIT_EVENTS)
+    verify_integrity = SyncCall(calls.VERIFY_INTEGRITY)
+    get_quotas = SyncCall(calls.GET_QUOTAS)
+    set_quotas = SyncCall(calls.SET_QUOTAS)
 
 
-class SyncClient(SyncModelCalls):
+class SyncClient(SyncModelCalls, SyncPrivacyCalls):
     """The service for threads; one client serves any number of concurrent calls.
 
     Calls that may be repeated are, up to four times within their deadline, when the service is
@@ -51,6 +57,9 @@ class SyncClient(SyncModelCalls):
         api_key: sent as a bearer token.
         timeout: the deadline of each call with its repetitions, in seconds.
         tls: False for plain text, True for the system's certificate authorities, or credentials.
+        root_certificates: PEM file of the authorities to trust in their place; TLS is then on.
+        certificate: PEM file with the client's own certificate chain, for mutual TLS.
+        key: PEM file with that certificate's private key.
         options: gRPC channel arguments; they win over the client's own.
     """
 
@@ -62,16 +71,21 @@ class SyncClient(SyncModelCalls):
         api_key: str | None = None,
         timeout: float = 5.0,
         tls: bool | grpc.ChannelCredentials = False,
+        root_certificates: File | None = None,
+        certificate: File | None = None,
+        key: File | None = None,
         options: Options = (),
     ) -> None:
         self._tenant = tenant
         self._api_key = api_key
-        self._call_with(SyncConnection(Endpoint(target, tls, options)), timeout)
+        credentials = channel_credentials(tls, root_certificates, certificate, key)
+        self._call_with(SyncConnection(Endpoint(target, credentials, options)), timeout)
 
     def _call_with(self, connection: SyncConnection, timeout: float) -> None:
         metadata = call_metadata(self._tenant, self._api_key)
         self.caller = SyncCaller(connection, timeout, metadata)
         self.admin = SyncAdmin(self.caller)
+        self.keys = SyncKeys(self.caller)
 
     def using(self, *, tenant: str | None = None, timeout: float | None = None) -> "SyncClient":
         """The same connection for another tenant or with another deadline.
@@ -114,6 +128,9 @@ class SyncClient(SyncModelCalls):
     recommend_users = SyncCall(calls.RECOMMEND_USERS)
     trending = SyncCall(calls.TRENDING)
     rerank = SyncCall(calls.RERANK)
+    get_recommendation = SyncCall(calls.GET_RECOMMENDATION)
+    replay_recommendation = SyncCall(calls.REPLAY_RECOMMENDATION)
+    explain = SyncCall(calls.EXPLAIN)
 
     upsert_entity = SyncCall(calls.UPSERT_ENTITY)
     get_entity = SyncCall(calls.GET_ENTITY)

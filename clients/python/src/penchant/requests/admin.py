@@ -144,3 +144,42 @@ def invalidate_cache(
 def get_index_stats(tenant_id: str) -> admin.GetIndexStatsRequest:
     """Size and use of a tenant's vector index."""
     return admin.GetIndexStatsRequest(tenant_id=tenant_id)
+
+
+def verify_integrity(tenant_id: str) -> admin.VerifyIntegrityRequest:
+    """Whether a tenant's data fits together; it may take minutes, so give it a timeout."""
+    return admin.VerifyIntegrityRequest(tenant_id=tenant_id)
+
+
+def get_quotas(tenant_id: str) -> admin.GetQuotasRequest:
+    """What a tenant may use, and what it uses."""
+    return admin.GetQuotasRequest(tenant_id=tenant_id)
+
+
+def set_quotas(
+    tenant_id: str,
+    *,
+    requests_per_second: float = 0,
+    burst: float = 0,
+    entities: int = 0,
+    interactions_per_day: int = 0,
+    training_minutes_per_day: float = 0,
+    stored_bytes: int = 0,
+) -> admin.SetQuotasRequest:
+    """All of a tenant's limits; 0, as for what is left out, is no limit."""
+    return admin.SetQuotasRequest(
+        tenant_id=tenant_id,
+        quotas=admin.Quotas(
+            requests_per_second=requests_per_second,
+            burst=burst,
+            entities=entities,
+            interactions_per_day=interactions_per_day,
+            training_minutes_per_day=training_minutes_per_day,
+            stored_bytes=stored_bytes,
+        ),
+    )
+
+
+def list_audit_events(tenant_id: str = "", *, page_size: int = 0) -> admin.ListAuditEventsRequest:
+    """What was administrated, of one tenant or all, the newest first."""
+    return admin.ListAuditEventsRequest(tenant_id=tenant_id, page_size=page_size)

@@ -27,6 +27,7 @@ def recommend(
     attributes: Sequence[str] | None = None,
     explain: bool = False,
     at_least_as_fresh: str = "",
+    record: bool = False,
 ) -> recommendations.RecommendRequest:
     """Entities for a user, a session or a context, best first, with reasons.
 
@@ -46,6 +47,7 @@ def recommend(
         attributes: the top-level attributes to return; all when None, none when empty.
         explain: adds `source_scores` and `explanation`.
         at_least_as_fresh: the freshness token of an ingest that the answer must know of.
+        record: keep what the answer is made from, for `get_recommendation`.
     """
     return recommendations.RecommendRequest(
         **one_of(user_id=user_id, session_id=session_id),
@@ -62,6 +64,26 @@ def recommend(
         attribute_mask=field_mask(attributes),
         explain=explain,
         at_least_as_fresh=at_least_as_fresh,
+        record=record,
+    )
+
+
+def get_recommendation(recommendation_id: str) -> recommendations.GetRecommendationRequest:
+    """A past answer with what it was made from; NotFound when it is not kept."""
+    return recommendations.GetRecommendationRequest(recommendation_id=recommendation_id)
+
+
+def replay_recommendation(recommendation_id: str) -> recommendations.ReplayRecommendationRequest:
+    """A past answer made anew from what was kept of it; NotFound when it is not kept."""
+    return recommendations.ReplayRecommendationRequest(recommendation_id=recommendation_id)
+
+
+def explain(
+    recommendation_id: str, entity_type: str, entity_id: str
+) -> recommendations.ExplainRequest:
+    """Why an entity stands in a past answer, or does not; NotFound when that is not kept."""
+    return recommendations.ExplainRequest(
+        recommendation_id=recommendation_id, entity=entity_ref((entity_type, entity_id))
     )
 
 

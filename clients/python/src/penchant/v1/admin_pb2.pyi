@@ -1043,6 +1043,9 @@ class GetIndexStatsResponse(_message.Message):
     INDEX_BYTES_FIELD_NUMBER: _builtins.int
     INDEX_SCANS_FIELD_NUMBER: _builtins.int
     TABLE_BYTES_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    RECALL_MEASURED_AT_FIELD_NUMBER: _builtins.int
+    EF_SEARCH_FIELD_NUMBER: _builtins.int
     placement: _builtins.int
     """placement is the partition; 0 is shared and searched exactly, without a vector index."""
     entity_count: _builtins.int
@@ -1057,6 +1060,16 @@ class GetIndexStatsResponse(_message.Message):
     """index_scans is how often it was used since statistics were reset."""
     table_bytes: _builtins.int
     """table_bytes is the size of the partition in bytes, its indexes and TOAST included."""
+    recall: _builtins.float
+    """recall is the share of the true nearest 20 that searches of the index found in the last sample, 0 to
+    1; absent before the first, and without an index.
+    """
+    ef_search: _builtins.int
+    """ef_search is how widely the index is searched for this tenant; 0 without an index."""
+    @_builtins.property
+    def recall_measured_at(self) -> _timestamp_pb2.Timestamp:
+        """recall_measured_at is when that was."""
+
     def __init__(
         self,
         *,
@@ -1067,11 +1080,410 @@ class GetIndexStatsResponse(_message.Message):
         index_bytes: _builtins.int = ...,
         index_scans: _builtins.int = ...,
         table_bytes: _builtins.int = ...,
+        recall: _builtins.float | None = ...,
+        recall_measured_at: _timestamp_pb2.Timestamp | None = ...,
+        ef_search: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "recall", b"recall", "recall_measured_at", b"recall_measured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "ef_search", b"ef_search", "entity_count", b"entity_count", "index_bytes", b"index_bytes", "index_name", b"index_name", "index_scans", b"index_scans", "placement", b"placement", "recall", b"recall", "recall_measured_at", b"recall_measured_at", "table_bytes", b"table_bytes", "vector_count", b"vector_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+
+Global___GetIndexStatsResponse: _TypeAlias = GetIndexStatsResponse  # noqa: Y015
+
+@_typing.final
+class Quotas(_message.Message):
+    """Quotas are what a tenant may use; 0 is no limit. Beyond one, calls are RESOURCE_EXHAUSTED with
+    QuotaFailure and RetryInfo. INVALID_ARGUMENT for negative or non-finite values.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_PER_DAY_FIELD_NUMBER: _builtins.int
+    TRAINING_MINUTES_PER_DAY_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    requests_per_second: _builtins.float
+    """requests_per_second is how many calls a second are taken in the long run, over all workers."""
+    burst: _builtins.float
+    """burst is how many calls may come at once. Default: those of one second, at least 1."""
+    entities: _builtins.int
+    """entities is how many entities may be stored, stubs included."""
+    interactions_per_day: _builtins.int
+    """interactions_per_day is how many interactions are stored a day (UTC)."""
+    training_minutes_per_day: _builtins.float
+    """training_minutes_per_day is how long trainings may run a day (UTC), in minutes."""
+    stored_bytes: _builtins.int
+    """stored_bytes is how much the tenant's rows and artefacts may take together."""
+    def __init__(
+        self,
+        *,
+        requests_per_second: _builtins.float = ...,
+        burst: _builtins.float = ...,
+        entities: _builtins.int = ...,
+        interactions_per_day: _builtins.int = ...,
+        training_minutes_per_day: _builtins.float = ...,
+        stored_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_count", b"entity_count", "index_bytes", b"index_bytes", "index_name", b"index_name", "index_scans", b"index_scans", "placement", b"placement", "table_bytes", b"table_bytes", "vector_count", b"vector_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "entities", b"entities", "interactions_per_day", b"interactions_per_day", "requests_per_second", b"requests_per_second", "stored_bytes", b"stored_bytes", "training_minutes_per_day", b"training_minutes_per_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetIndexStatsResponse: _TypeAlias = GetIndexStatsResponse  # noqa: Y015
+Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
+
+@_typing.final
+class QuotaUsage(_message.Message):
+    """QuotaUsage is what a tenant uses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_TODAY_FIELD_NUMBER: _builtins.int
+    TRAINING_MINUTES_TODAY_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    MEASURED_AT_FIELD_NUMBER: _builtins.int
+    entities: _builtins.int
+    """entities is how many are stored."""
+    interactions_today: _builtins.int
+    """interactions_today is how many were stored since midnight UTC."""
+    training_minutes_today: _builtins.float
+    """training_minutes_today is how long trainings ran since midnight UTC."""
+    stored_bytes: _builtins.int
+    """stored_bytes is what rows and artefacts take together, an estimate for rows."""
+    @_builtins.property
+    def measured_at(self) -> _timestamp_pb2.Timestamp:
+        """measured_at is when entities and stored_bytes were last counted."""
+
+    def __init__(
+        self,
+        *,
+        entities: _builtins.int = ...,
+        interactions_today: _builtins.int = ...,
+        training_minutes_today: _builtins.float = ...,
+        stored_bytes: _builtins.int = ...,
+        measured_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measured_at", b"measured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entities", b"entities", "interactions_today", b"interactions_today", "measured_at", b"measured_at", "stored_bytes", b"stored_bytes", "training_minutes_today", b"training_minutes_today"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaUsage: _TypeAlias = QuotaUsage  # noqa: Y015
+
+@_typing.final
+class GetQuotasRequest(_message.Message):
+    """GetQuotasRequest is the request of GetQuotas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """tenant_id is the tenant. Required."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotasRequest: _TypeAlias = GetQuotasRequest  # noqa: Y015
+
+@_typing.final
+class GetQuotasResponse(_message.Message):
+    """GetQuotasResponse is the response of GetQuotas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """quotas are what it may use."""
+
+    @_builtins.property
+    def usage(self) -> Global___QuotaUsage:
+        """usage is what it uses."""
+
+    def __init__(
+        self,
+        *,
+        quotas: Global___Quotas | None = ...,
+        usage: Global___QuotaUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotasResponse: _TypeAlias = GetQuotasResponse  # noqa: Y015
+
+@_typing.final
+class SetQuotasRequest(_message.Message):
+    """SetQuotasRequest is the request of SetQuotas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """tenant_id is the tenant. Required."""
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """quotas are all of the new limits; absent fields are no limit. Required."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        quotas: Global___Quotas | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetQuotasRequest: _TypeAlias = SetQuotasRequest  # noqa: Y015
+
+@_typing.final
+class SetQuotasResponse(_message.Message):
+    """SetQuotasResponse is the response of SetQuotas."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """quotas are the state as stored."""
+
+    def __init__(
+        self,
+        *,
+        quotas: Global___Quotas | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quotas", b"quotas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetQuotasResponse: _TypeAlias = SetQuotasResponse  # noqa: Y015
+
+@_typing.final
+class AuditEvent(_message.Message):
+    """AuditEvent is one thing that was administrated, or tried to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.int
+    """event_id orders the events."""
+    actor: _builtins.str
+    """actor is who: "key:" and a key_id, "jwt:" and a subject, "cli:" and an account, or "anonymous"."""
+    method: _builtins.str
+    """method is what, as on the wire (/penchant.v1.AdminService/DeleteTenant), or a command."""
+    tenant_id: _builtins.str
+    """tenant_id is the tenant concerned; empty: none."""
+    target: _builtins.str
+    """target is what it was done to, such as a key_id or a model; empty: none. Users' ids are hashed."""
+    code: _builtins.str
+    """code is the status that the call ended with, such as OK or PERMISSION_DENIED."""
+    peer: _builtins.str
+    """peer is the caller's address."""
+    request_id: _builtins.str
+    """request_id is that of the call."""
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """occurred_at is when."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.int = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        method: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        target: _builtins.str = ...,
+        code: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "code", b"code", "event_id", b"event_id", "method", b"method", "occurred_at", b"occurred_at", "peer", b"peer", "request_id", b"request_id", "target", b"target", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditEvent: _TypeAlias = AuditEvent  # noqa: Y015
+
+@_typing.final
+class ListAuditEventsRequest(_message.Message):
+    """ListAuditEventsRequest is the request of ListAuditEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """tenant_id narrows the list to one tenant. Default: all."""
+    page_size: _builtins.int
+    """page_size is the largest number to return. Default 50, at most 1,000 (more is coerced),
+    INVALID_ARGUMENT when negative.
+    """
+    page_token: _builtins.str
+    """page_token is next_page_token of the page before. INVALID_ARGUMENT when of another request."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditEventsResponse(_message.Message):
+    """ListAuditEventsResponse is the response of ListAuditEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page; empty on the last."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
+        """events are the newest first."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AuditEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditEventsResponse: _TypeAlias = ListAuditEventsResponse  # noqa: Y015
+
+@_typing.final
+class IntegrityCheck(_message.Message):
+    """IntegrityCheck is one thing that was verified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: _builtins.int
+    EXAMINED_COUNT_FIELD_NUMBER: _builtins.int
+    PROBLEM_COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    check: _builtins.str
+    """check is what was verified, such as "model_artefacts" or "profile_accumulators"."""
+    examined_count: _builtins.int
+    """examined_count is how many things were looked at."""
+    problem_count: _builtins.int
+    """problem_count is how many of them are wrong; 0 is well."""
+    remedy: _builtins.str
+    """remedy says what to do about them; empty where all is well."""
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """examples name some of the wrong ones, at most 10. Users' ids are hashed."""
+
+    def __init__(
+        self,
+        *,
+        check: _builtins.str = ...,
+        examined_count: _builtins.int = ...,
+        problem_count: _builtins.int = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "examined_count", b"examined_count", "examples", b"examples", "problem_count", b"problem_count", "remedy", b"remedy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntegrityCheck: _TypeAlias = IntegrityCheck  # noqa: Y015
+
+@_typing.final
+class VerifyIntegrityRequest(_message.Message):
+    """VerifyIntegrityRequest is the request of VerifyIntegrity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """tenant_id is the tenant. Required."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyIntegrityRequest: _TypeAlias = VerifyIntegrityRequest  # noqa: Y015
+
+@_typing.final
+class VerifyIntegrityResponse(_message.Message):
+    """VerifyIntegrityResponse is the response of VerifyIntegrity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    SOUND_FIELD_NUMBER: _builtins.int
+    sound: _builtins.bool
+    """sound is true when no check found a problem."""
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___IntegrityCheck]:
+        """checks are all that were made, problems or not."""
+
+    def __init__(
+        self,
+        *,
+        checks: _abc.Iterable[Global___IntegrityCheck] | None = ...,
+        sound: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "sound", b"sound"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyIntegrityResponse: _TypeAlias = VerifyIntegrityResponse  # noqa: Y015

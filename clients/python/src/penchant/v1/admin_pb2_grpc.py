@@ -117,6 +117,26 @@ class AdminServiceStub:
                 request_serializer=penchant_dot_v1_dot_admin__pb2.GetIndexStatsRequest.SerializeToString,
                 response_deserializer=penchant_dot_v1_dot_admin__pb2.GetIndexStatsResponse.FromString,
                 _registered_method=True)
+        self.GetQuotas = channel.unary_unary(
+                '/penchant.v1.AdminService/GetQuotas',
+                request_serializer=penchant_dot_v1_dot_admin__pb2.GetQuotasRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_admin__pb2.GetQuotasResponse.FromString,
+                _registered_method=True)
+        self.SetQuotas = channel.unary_unary(
+                '/penchant.v1.AdminService/SetQuotas',
+                request_serializer=penchant_dot_v1_dot_admin__pb2.SetQuotasRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_admin__pb2.SetQuotasResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/penchant.v1.AdminService/ListAuditEvents',
+                request_serializer=penchant_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_admin__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.VerifyIntegrity = channel.unary_unary(
+                '/penchant.v1.AdminService/VerifyIntegrity',
+                request_serializer=penchant_dot_v1_dot_admin__pb2.VerifyIntegrityRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_admin__pb2.VerifyIntegrityResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -233,7 +253,36 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetIndexStats(self, request, context):
-        """GetIndexStats returns size and use of a tenant's vector index.
+        """GetIndexStats returns size, use and recall of a tenant's vector index.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuotas(self, request, context):
+        """GetQuotas returns what a tenant may use, and what it uses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetQuotas(self, request, context):
+        """SetQuotas says what a tenant may use from now on; every worker knows within seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """ListAuditEvents pages through what was administrated, newest first: who, what, when, from where.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyIntegrity(self, request, context):
+        """VerifyIntegrity checks a tenant's data: model artefacts against their checksums, profiles and counts
+        against the event log, orphan rows, indexes. It reads everything: minutes for a large tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -321,6 +370,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetIndexStats,
                     request_deserializer=penchant_dot_v1_dot_admin__pb2.GetIndexStatsRequest.FromString,
                     response_serializer=penchant_dot_v1_dot_admin__pb2.GetIndexStatsResponse.SerializeToString,
+            ),
+            'GetQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuotas,
+                    request_deserializer=penchant_dot_v1_dot_admin__pb2.GetQuotasRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_admin__pb2.GetQuotasResponse.SerializeToString,
+            ),
+            'SetQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuotas,
+                    request_deserializer=penchant_dot_v1_dot_admin__pb2.SetQuotasRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_admin__pb2.SetQuotasResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=penchant_dot_v1_dot_admin__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_admin__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'VerifyIntegrity': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyIntegrity,
+                    request_deserializer=penchant_dot_v1_dot_admin__pb2.VerifyIntegrityRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_admin__pb2.VerifyIntegrityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -758,6 +827,114 @@ class AdminService:
             '/penchant.v1.AdminService/GetIndexStats',
             penchant_dot_v1_dot_admin__pb2.GetIndexStatsRequest.SerializeToString,
             penchant_dot_v1_dot_admin__pb2.GetIndexStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.AdminService/GetQuotas',
+            penchant_dot_v1_dot_admin__pb2.GetQuotasRequest.SerializeToString,
+            penchant_dot_v1_dot_admin__pb2.GetQuotasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.AdminService/SetQuotas',
+            penchant_dot_v1_dot_admin__pb2.SetQuotasRequest.SerializeToString,
+            penchant_dot_v1_dot_admin__pb2.SetQuotasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.AdminService/ListAuditEvents',
+            penchant_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
+            penchant_dot_v1_dot_admin__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyIntegrity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.AdminService/VerifyIntegrity',
+            penchant_dot_v1_dot_admin__pb2.VerifyIntegrityRequest.SerializeToString,
+            penchant_dot_v1_dot_admin__pb2.VerifyIntegrityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,7 +71,17 @@ class AdminServiceStub:
     InvalidateCache: _grpc.UnaryUnaryMultiCallable[_admin_pb2.InvalidateCacheRequest, _admin_pb2.InvalidateCacheResponse]
     """InvalidateCache makes cached answers of a tenant unusable on every worker and host."""
     GetIndexStats: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetIndexStatsRequest, _admin_pb2.GetIndexStatsResponse]
-    """GetIndexStats returns size and use of a tenant's vector index."""
+    """GetIndexStats returns size, use and recall of a tenant's vector index."""
+    GetQuotas: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetQuotasRequest, _admin_pb2.GetQuotasResponse]
+    """GetQuotas returns what a tenant may use, and what it uses."""
+    SetQuotas: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetQuotasRequest, _admin_pb2.SetQuotasResponse]
+    """SetQuotas says what a tenant may use from now on; every worker knows within seconds."""
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
+    """ListAuditEvents pages through what was administrated, newest first: who, what, when, from where."""
+    VerifyIntegrity: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VerifyIntegrityRequest, _admin_pb2.VerifyIntegrityResponse]
+    """VerifyIntegrity checks a tenant's data: model artefacts against their checksums, profiles and counts
+    against the event log, orphan rows, indexes. It reads everything: minutes for a large tenant.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -116,7 +126,17 @@ class AdminServiceAsyncStub(AdminServiceStub):
     InvalidateCache: _aio.UnaryUnaryMultiCallable[_admin_pb2.InvalidateCacheRequest, _admin_pb2.InvalidateCacheResponse]  # type: ignore[assignment]
     """InvalidateCache makes cached answers of a tenant unusable on every worker and host."""
     GetIndexStats: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetIndexStatsRequest, _admin_pb2.GetIndexStatsResponse]  # type: ignore[assignment]
-    """GetIndexStats returns size and use of a tenant's vector index."""
+    """GetIndexStats returns size, use and recall of a tenant's vector index."""
+    GetQuotas: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetQuotasRequest, _admin_pb2.GetQuotasResponse]  # type: ignore[assignment]
+    """GetQuotas returns what a tenant may use, and what it uses."""
+    SetQuotas: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetQuotasRequest, _admin_pb2.SetQuotasResponse]  # type: ignore[assignment]
+    """SetQuotas says what a tenant may use from now on; every worker knows within seconds."""
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """ListAuditEvents pages through what was administrated, newest first: who, what, when, from where."""
+    VerifyIntegrity: _aio.UnaryUnaryMultiCallable[_admin_pb2.VerifyIntegrityRequest, _admin_pb2.VerifyIntegrityResponse]  # type: ignore[assignment]
+    """VerifyIntegrity checks a tenant's data: model artefacts against their checksums, profiles and counts
+    against the event log, orphan rows, indexes. It reads everything: minutes for a large tenant.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService is for those who run the service: tenants and their settings, interaction types,
@@ -254,6 +274,40 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetIndexStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetIndexStatsResponse, _abc.Awaitable[_admin_pb2.GetIndexStatsResponse]]:
-        """GetIndexStats returns size and use of a tenant's vector index."""
+        """GetIndexStats returns size, use and recall of a tenant's vector index."""
+
+    @_abc_1.abstractmethod
+    def GetQuotas(
+        self,
+        request: _admin_pb2.GetQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetQuotasResponse, _abc.Awaitable[_admin_pb2.GetQuotasResponse]]:
+        """GetQuotas returns what a tenant may use, and what it uses."""
+
+    @_abc_1.abstractmethod
+    def SetQuotas(
+        self,
+        request: _admin_pb2.SetQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetQuotasResponse, _abc.Awaitable[_admin_pb2.SetQuotasResponse]]:
+        """SetQuotas says what a tenant may use from now on; every worker knows within seconds."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _admin_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_pb2.ListAuditEventsResponse]]:
+        """ListAuditEvents pages through what was administrated, newest first: who, what, when, from where."""
+
+    @_abc_1.abstractmethod
+    def VerifyIntegrity(
+        self,
+        request: _admin_pb2.VerifyIntegrityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.VerifyIntegrityResponse, _abc.Awaitable[_admin_pb2.VerifyIntegrityResponse]]:
+        """VerifyIntegrity checks a tenant's data: model artefacts against their checksums, profiles and counts
+        against the event log, orphan rows, indexes. It reads everything: minutes for a large tenant.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penchant.v1 import access_pb2 as penchant_dot_v1_dot_access__pb2
 from penchant.v1 import common_pb2 as penchant_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penchant/v1/demand.proto\x12\x0bpenchant.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/common.proto\",\n\x0e\x41ttributeValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x95\x02\n\x15\x46orecastDemandRequest\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRefH\x00\x12/\n\x08\x63\x61tegory\x18\x02 \x01(\x0b\x32\x1b.penchant.v1.AttributeValueH\x00\x12\x15\n\x0b\x65ntity_type\x18\x03 \x01(\tH\x00\x12-\n\x0bgranularity\x18\x04 \x01(\x0e\x32\x18.penchant.v1.Granularity\x12\x0f\n\x07horizon\x18\x05 \x01(\x05\x12\x19\n\x11interaction_types\x18\x06 \x03(\t\x12\r\n\x05level\x18\x07 \x01(\x01\x12\x15\n\rhistory_steps\x18\x08 \x01(\x05\x42\t\n\x07subject\"b\n\x0b\x44\x65mandPoint\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\"\xed\x01\n\x16\x46orecastDemandResponse\x12(\n\x06points\x18\x01 \x03(\x0b\x32\x18.penchant.v1.DemandPoint\x12\x0e\n\x06method\x18\x02 \x01(\t\x12?\n\x06\x65rrors\x18\x03 \x03(\x0b\x32/.penchant.v1.ForecastDemandResponse.ErrorsEntry\x12)\n\x07history\x18\x04 \x03(\x0b\x32\x18.penchant.v1.DemandPoint\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*Y\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x16\n\x12GRANULARITY_HOURLY\x10\x01\x12\x15\n\x11GRANULARITY_DAILY\x10\x02\x32j\n\rDemandService\x12Y\n\x0e\x46orecastDemand\x12\".penchant.v1.ForecastDemandRequest\x1a#.penchant.v1.ForecastDemandResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penchant/v1/demand.proto\x12\x0bpenchant.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/access.proto\x1a\x18penchant/v1/common.proto\",\n\x0e\x41ttributeValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x95\x02\n\x15\x46orecastDemandRequest\x12(\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRefH\x00\x12/\n\x08\x63\x61tegory\x18\x02 \x01(\x0b\x32\x1b.penchant.v1.AttributeValueH\x00\x12\x15\n\x0b\x65ntity_type\x18\x03 \x01(\tH\x00\x12-\n\x0bgranularity\x18\x04 \x01(\x0e\x32\x18.penchant.v1.Granularity\x12\x0f\n\x07horizon\x18\x05 \x01(\x05\x12\x19\n\x11interaction_types\x18\x06 \x03(\t\x12\r\n\x05level\x18\x07 \x01(\x01\x12\x15\n\rhistory_steps\x18\x08 \x01(\x05\x42\t\n\x07subject\"b\n\x0b\x44\x65mandPoint\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\"\xed\x01\n\x16\x46orecastDemandResponse\x12(\n\x06points\x18\x01 \x03(\x0b\x32\x18.penchant.v1.DemandPoint\x12\x0e\n\x06method\x18\x02 \x01(\t\x12?\n\x06\x65rrors\x18\x03 \x03(\x0b\x32/.penchant.v1.ForecastDemandResponse.ErrorsEntry\x12)\n\x07history\x18\x04 \x03(\x0b\x32\x18.penchant.v1.DemandPoint\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*Y\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x16\n\x12GRANULARITY_HOURLY\x10\x01\x12\x15\n\x11GRANULARITY_DAILY\x10\x02\x32~\n\rDemandService\x12m\n\x0e\x46orecastDemand\x12\".penchant.v1.ForecastDemandRequest\x1a#.penchant.v1.ForecastDemandResponse\"\x12\x9a\xc2\x18\x0erecommend:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +36,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FORECASTDEMANDRESPONSE_ERRORSENTRY']._loaded_options = None
   _globals['_FORECASTDEMANDRESPONSE_ERRORSENTRY']._serialized_options = b'8\001'
-  _globals['_GRANULARITY']._serialized_start=766
-  _globals['_GRANULARITY']._serialized_end=855
-  _globals['_ATTRIBUTEVALUE']._serialized_start=100
-  _globals['_ATTRIBUTEVALUE']._serialized_end=144
-  _globals['_FORECASTDEMANDREQUEST']._serialized_start=147
-  _globals['_FORECASTDEMANDREQUEST']._serialized_end=424
-  _globals['_DEMANDPOINT']._serialized_start=426
-  _globals['_DEMANDPOINT']._serialized_end=524
-  _globals['_FORECASTDEMANDRESPONSE']._serialized_start=527
-  _globals['_FORECASTDEMANDRESPONSE']._serialized_end=764
-  _globals['_FORECASTDEMANDRESPONSE_ERRORSENTRY']._serialized_start=719
-  _globals['_FORECASTDEMANDRESPONSE_ERRORSENTRY']._serialized_end=764
-  _globals['_DEMANDSERVICE']._serialized_start=857
-  _globals['_DEMANDSERVICE']._serialized_end=963
+  _globals['_DEMANDSERVICE'].methods_by_name['ForecastDemand']._loaded_options = None
+  _globals['_DEMANDSERVICE'].methods_by_name['ForecastDemand']._serialized_options = b'\232\302\030\016recommend:read'
+  _globals['_GRANULARITY']._serialized_start=792
+  _globals['_GRANULARITY']._serialized_end=881
+  _globals['_ATTRIBUTEVALUE']._serialized_start=126
+  _globals['_ATTRIBUTEVALUE']._serialized_end=170
+  _globals['_FORECASTDEMANDREQUEST']._serialized_start=173
+  _globals['_FORECASTDEMANDREQUEST']._serialized_end=450
+  _globals['_DEMANDPOINT']._serialized_start=452
+  _globals['_DEMANDPOINT']._serialized_end=550
+  _globals['_FORECASTDEMANDRESPONSE']._serialized_start=553
+  _globals['_FORECASTDEMANDRESPONSE']._serialized_end=790
+  _globals['_FORECASTDEMANDRESPONSE_ERRORSENTRY']._serialized_start=745
+  _globals['_FORECASTDEMANDRESPONSE_ERRORSENTRY']._serialized_end=790
+  _globals['_DEMANDSERVICE']._serialized_start=883
+  _globals['_DEMANDSERVICE']._serialized_end=1009
 # @@protoc_insertion_point(module_scope)

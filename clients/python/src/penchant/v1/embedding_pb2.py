@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penchant.v1 import access_pb2 as penchant_dot_v1_dot_access__pb2
 from penchant.v1 import common_pb2 as penchant_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpenchant/v1/embedding.proto\x12\x0bpenchant.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/common.proto\"\x89\x01\n\tEmbedding\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\x06values\x18\x03 \x03(\x02\x42\x02\x10\x01\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x15SaveEmbeddingsRequest\x12*\n\nembeddings\x18\x01 \x03(\x0b\x32\x16.penchant.v1.Embedding\"\'\n\x16SaveEmbeddingsResponse\x12\r\n\x05saved\x18\x01 \x01(\x05\"N\n\x13GetEmbeddingRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x0f\n\x07version\x18\x02 \x01(\t\"A\n\x14GetEmbeddingResponse\x12)\n\tembedding\x18\x01 \x01(\x0b\x32\x16.penchant.v1.Embedding\"d\n\x15ListEmbeddingsRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"]\n\x16ListEmbeddingsResponse\x12*\n\nembeddings\x18\x01 \x03(\x0b\x32\x16.penchant.v1.Embedding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1a\n\x18GetEmbeddingStatsRequest\"\xa2\x01\n\x0e\x45mbeddingStats\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x34\n\x10last_update_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x19GetEmbeddingStatsResponse\x12*\n\x05stats\x18\x01 \x03(\x0b\x32\x1b.penchant.v1.EmbeddingStats\"{\n\x18\x43leanUpEmbeddingsRequest\x12\x11\n\x07version\x18\x01 \x01(\tH\x00\x12/\n\nolder_than\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x13\n\x0b\x65ntity_type\x18\x03 \x01(\tB\x06\n\x04what\",\n\x19\x43leanUpEmbeddingsResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x03\x32\xe5\x03\n\x10\x45mbeddingService\x12Y\n\x0eSaveEmbeddings\x12\".penchant.v1.SaveEmbeddingsRequest\x1a#.penchant.v1.SaveEmbeddingsResponse\x12S\n\x0cGetEmbedding\x12 .penchant.v1.GetEmbeddingRequest\x1a!.penchant.v1.GetEmbeddingResponse\x12Y\n\x0eListEmbeddings\x12\".penchant.v1.ListEmbeddingsRequest\x1a#.penchant.v1.ListEmbeddingsResponse\x12\x62\n\x11GetEmbeddingStats\x12%.penchant.v1.GetEmbeddingStatsRequest\x1a&.penchant.v1.GetEmbeddingStatsResponse\x12\x62\n\x11\x43leanUpEmbeddings\x12%.penchant.v1.CleanUpEmbeddingsRequest\x1a&.penchant.v1.CleanUpEmbeddingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpenchant/v1/embedding.proto\x12\x0bpenchant.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/access.proto\x1a\x18penchant/v1/common.proto\"\x89\x01\n\tEmbedding\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\x06values\x18\x03 \x03(\x02\x42\x02\x10\x01\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x15SaveEmbeddingsRequest\x12*\n\nembeddings\x18\x01 \x03(\x0b\x32\x16.penchant.v1.Embedding\"\'\n\x16SaveEmbeddingsResponse\x12\r\n\x05saved\x18\x01 \x01(\x05\"N\n\x13GetEmbeddingRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x0f\n\x07version\x18\x02 \x01(\t\"A\n\x14GetEmbeddingResponse\x12)\n\tembedding\x18\x01 \x01(\x0b\x32\x16.penchant.v1.Embedding\"d\n\x15ListEmbeddingsRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"]\n\x16ListEmbeddingsResponse\x12*\n\nembeddings\x18\x01 \x03(\x0b\x32\x16.penchant.v1.Embedding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1a\n\x18GetEmbeddingStatsRequest\"\xa2\x01\n\x0e\x45mbeddingStats\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x34\n\x10last_update_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x19GetEmbeddingStatsResponse\x12*\n\x05stats\x18\x01 \x03(\x0b\x32\x1b.penchant.v1.EmbeddingStats\"{\n\x18\x43leanUpEmbeddingsRequest\x12\x11\n\x07version\x18\x01 \x01(\tH\x00\x12/\n\nolder_than\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x13\n\x0b\x65ntity_type\x18\x03 \x01(\tB\x06\n\x04what\",\n\x19\x43leanUpEmbeddingsResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x03\x32\xbf\x04\n\x10\x45mbeddingService\x12k\n\x0eSaveEmbeddings\x12\".penchant.v1.SaveEmbeddingsRequest\x1a#.penchant.v1.SaveEmbeddingsResponse\"\x10\x9a\xc2\x18\x0cmodels:admin\x12\x65\n\x0cGetEmbedding\x12 .penchant.v1.GetEmbeddingRequest\x1a!.penchant.v1.GetEmbeddingResponse\"\x10\x9a\xc2\x18\x0cmodels:admin\x12k\n\x0eListEmbeddings\x12\".penchant.v1.ListEmbeddingsRequest\x1a#.penchant.v1.ListEmbeddingsResponse\"\x10\x9a\xc2\x18\x0cmodels:admin\x12t\n\x11GetEmbeddingStats\x12%.penchant.v1.GetEmbeddingStatsRequest\x1a&.penchant.v1.GetEmbeddingStatsResponse\"\x10\x9a\xc2\x18\x0cmodels:admin\x12t\n\x11\x43leanUpEmbeddings\x12%.penchant.v1.CleanUpEmbeddingsRequest\x1a&.penchant.v1.CleanUpEmbeddingsResponse\"\x10\x9a\xc2\x18\x0cmodels:adminb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +37,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values']._loaded_options = None
   _globals['_EMBEDDING'].fields_by_name['values']._serialized_options = b'\020\001'
-  _globals['_EMBEDDING']._serialized_start=136
-  _globals['_EMBEDDING']._serialized_end=273
-  _globals['_SAVEEMBEDDINGSREQUEST']._serialized_start=275
-  _globals['_SAVEEMBEDDINGSREQUEST']._serialized_end=342
-  _globals['_SAVEEMBEDDINGSRESPONSE']._serialized_start=344
-  _globals['_SAVEEMBEDDINGSRESPONSE']._serialized_end=383
-  _globals['_GETEMBEDDINGREQUEST']._serialized_start=385
-  _globals['_GETEMBEDDINGREQUEST']._serialized_end=463
-  _globals['_GETEMBEDDINGRESPONSE']._serialized_start=465
-  _globals['_GETEMBEDDINGRESPONSE']._serialized_end=530
-  _globals['_LISTEMBEDDINGSREQUEST']._serialized_start=532
-  _globals['_LISTEMBEDDINGSREQUEST']._serialized_end=632
-  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_start=634
-  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_end=727
-  _globals['_GETEMBEDDINGSTATSREQUEST']._serialized_start=729
-  _globals['_GETEMBEDDINGSTATSREQUEST']._serialized_end=755
-  _globals['_EMBEDDINGSTATS']._serialized_start=758
-  _globals['_EMBEDDINGSTATS']._serialized_end=920
-  _globals['_GETEMBEDDINGSTATSRESPONSE']._serialized_start=922
-  _globals['_GETEMBEDDINGSTATSRESPONSE']._serialized_end=993
-  _globals['_CLEANUPEMBEDDINGSREQUEST']._serialized_start=995
-  _globals['_CLEANUPEMBEDDINGSREQUEST']._serialized_end=1118
-  _globals['_CLEANUPEMBEDDINGSRESPONSE']._serialized_start=1120
-  _globals['_CLEANUPEMBEDDINGSRESPONSE']._serialized_end=1164
-  _globals['_EMBEDDINGSERVICE']._serialized_start=1167
-  _globals['_EMBEDDINGSERVICE']._serialized_end=1652
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['SaveEmbeddings']._loaded_options = None
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['SaveEmbeddings']._serialized_options = b'\232\302\030\014models:admin'
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['GetEmbedding']._loaded_options = None
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['GetEmbedding']._serialized_options = b'\232\302\030\014models:admin'
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['ListEmbeddings']._loaded_options = None
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['ListEmbeddings']._serialized_options = b'\232\302\030\014models:admin'
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['GetEmbeddingStats']._loaded_options = None
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['GetEmbeddingStats']._serialized_options = b'\232\302\030\014models:admin'
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['CleanUpEmbeddings']._loaded_options = None
+  _globals['_EMBEDDINGSERVICE'].methods_by_name['CleanUpEmbeddings']._serialized_options = b'\232\302\030\014models:admin'
+  _globals['_EMBEDDING']._serialized_start=162
+  _globals['_EMBEDDING']._serialized_end=299
+  _globals['_SAVEEMBEDDINGSREQUEST']._serialized_start=301
+  _globals['_SAVEEMBEDDINGSREQUEST']._serialized_end=368
+  _globals['_SAVEEMBEDDINGSRESPONSE']._serialized_start=370
+  _globals['_SAVEEMBEDDINGSRESPONSE']._serialized_end=409
+  _globals['_GETEMBEDDINGREQUEST']._serialized_start=411
+  _globals['_GETEMBEDDINGREQUEST']._serialized_end=489
+  _globals['_GETEMBEDDINGRESPONSE']._serialized_start=491
+  _globals['_GETEMBEDDINGRESPONSE']._serialized_end=556
+  _globals['_LISTEMBEDDINGSREQUEST']._serialized_start=558
+  _globals['_LISTEMBEDDINGSREQUEST']._serialized_end=658
+  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_start=660
+  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_end=753
+  _globals['_GETEMBEDDINGSTATSREQUEST']._serialized_start=755
+  _globals['_GETEMBEDDINGSTATSREQUEST']._serialized_end=781
+  _globals['_EMBEDDINGSTATS']._serialized_start=784
+  _globals['_EMBEDDINGSTATS']._serialized_end=946
+  _globals['_GETEMBEDDINGSTATSRESPONSE']._serialized_start=948
+  _globals['_GETEMBEDDINGSTATSRESPONSE']._serialized_end=1019
+  _globals['_CLEANUPEMBEDDINGSREQUEST']._serialized_start=1021
+  _globals['_CLEANUPEMBEDDINGSREQUEST']._serialized_end=1144
+  _globals['_CLEANUPEMBEDDINGSRESPONSE']._serialized_start=1146
+  _globals['_CLEANUPEMBEDDINGSRESPONSE']._serialized_end=1190
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1193
+  _globals['_EMBEDDINGSERVICE']._serialized_end=1768
 # @@protoc_insertion_point(module_scope)

@@ -25,38 +25,49 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penchant.v1 import access_pb2 as penchant_dot_v1_dot_access__pb2
 from penchant.v1 import common_pb2 as penchant_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penchant/v1/entity.proto\x12\x0bpenchant.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/common.proto\"\xdc\x02\n\x06\x45ntity\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x0e\x66\x65\x61ture_vector\x18\x03 \x03(\x02\x12\x0e\n\x06hidden\x18\x04 \x01(\x08\x12\x32\n\x0e\x61vailable_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x61vailable_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04stub\x18\t \x01(\x08\"k\n\x13UpsertEntityRequest\x12#\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x13.penchant.v1.Entity\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"L\n\x14UpsertEntityResponse\x12#\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x13.penchant.v1.Entity\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"P\n\x1a\x42\x61tchUpsertEntitiesRequest\x12\x32\n\x08requests\x18\x01 \x03(\x0b\x32 .penchant.v1.UpsertEntityRequest\"\\\n\x1b\x42\x61tchUpsertEntitiesResponse\x12\x16\n\x0eupserted_count\x18\x01 \x01(\x05\x12%\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x15.penchant.v1.RowError\"R\n\x10GetEntityRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x16\n\x0einclude_vector\x18\x02 \x01(\x08\"8\n\x11GetEntityResponse\x12#\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x13.penchant.v1.Entity\"a\n\x13ListEntitiesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x14ListEntitiesResponse\x12%\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x13.penchant.v1.Entity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x13\x44\x65leteEntityRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\"\x16\n\x14\x44\x65leteEntityResponse2\xc4\x03\n\rEntityService\x12S\n\x0cUpsertEntity\x12 .penchant.v1.UpsertEntityRequest\x1a!.penchant.v1.UpsertEntityResponse\x12h\n\x13\x42\x61tchUpsertEntities\x12\'.penchant.v1.BatchUpsertEntitiesRequest\x1a(.penchant.v1.BatchUpsertEntitiesResponse\x12J\n\tGetEntity\x12\x1d.penchant.v1.GetEntityRequest\x1a\x1e.penchant.v1.GetEntityResponse\x12S\n\x0cListEntities\x12 .penchant.v1.ListEntitiesRequest\x1a!.penchant.v1.ListEntitiesResponse\x12S\n\x0c\x44\x65leteEntity\x12 .penchant.v1.DeleteEntityRequest\x1a!.penchant.v1.DeleteEntityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penchant/v1/entity.proto\x12\x0bpenchant.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/access.proto\x1a\x18penchant/v1/common.proto\"\xdc\x02\n\x06\x45ntity\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x0e\x66\x65\x61ture_vector\x18\x03 \x03(\x02\x12\x0e\n\x06hidden\x18\x04 \x01(\x08\x12\x32\n\x0e\x61vailable_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x61vailable_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04stub\x18\t \x01(\x08\"k\n\x13UpsertEntityRequest\x12#\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x13.penchant.v1.Entity\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"L\n\x14UpsertEntityResponse\x12#\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x13.penchant.v1.Entity\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"P\n\x1a\x42\x61tchUpsertEntitiesRequest\x12\x32\n\x08requests\x18\x01 \x03(\x0b\x32 .penchant.v1.UpsertEntityRequest\"\\\n\x1b\x42\x61tchUpsertEntitiesResponse\x12\x16\n\x0eupserted_count\x18\x01 \x01(\x05\x12%\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x15.penchant.v1.RowError\"R\n\x10GetEntityRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x16\n\x0einclude_vector\x18\x02 \x01(\x08\"8\n\x11GetEntityResponse\x12#\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x13.penchant.v1.Entity\"a\n\x13ListEntitiesRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"V\n\x14ListEntitiesResponse\x12%\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x13.penchant.v1.Entity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x13\x44\x65leteEntityRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\"\x16\n\x14\x44\x65leteEntityResponse2\xa8\x04\n\rEntityService\x12g\n\x0cUpsertEntity\x12 .penchant.v1.UpsertEntityRequest\x1a!.penchant.v1.UpsertEntityResponse\"\x12\x9a\xc2\x18\x0e\x65ntities:write\x12|\n\x13\x42\x61tchUpsertEntities\x12\'.penchant.v1.BatchUpsertEntitiesRequest\x1a(.penchant.v1.BatchUpsertEntitiesResponse\"\x12\x9a\xc2\x18\x0e\x65ntities:write\x12^\n\tGetEntity\x12\x1d.penchant.v1.GetEntityRequest\x1a\x1e.penchant.v1.GetEntityResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12g\n\x0cListEntities\x12 .penchant.v1.ListEntitiesRequest\x1a!.penchant.v1.ListEntitiesResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12g\n\x0c\x44\x65leteEntity\x12 .penchant.v1.DeleteEntityRequest\x1a!.penchant.v1.DeleteEntityResponse\"\x12\x9a\xc2\x18\x0e\x65ntities:writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penchant.v1.entity_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTITY']._serialized_start=165
-  _globals['_ENTITY']._serialized_end=513
-  _globals['_UPSERTENTITYREQUEST']._serialized_start=515
-  _globals['_UPSERTENTITYREQUEST']._serialized_end=622
-  _globals['_UPSERTENTITYRESPONSE']._serialized_start=624
-  _globals['_UPSERTENTITYRESPONSE']._serialized_end=700
-  _globals['_BATCHUPSERTENTITIESREQUEST']._serialized_start=702
-  _globals['_BATCHUPSERTENTITIESREQUEST']._serialized_end=782
-  _globals['_BATCHUPSERTENTITIESRESPONSE']._serialized_start=784
-  _globals['_BATCHUPSERTENTITIESRESPONSE']._serialized_end=876
-  _globals['_GETENTITYREQUEST']._serialized_start=878
-  _globals['_GETENTITYREQUEST']._serialized_end=960
-  _globals['_GETENTITYRESPONSE']._serialized_start=962
-  _globals['_GETENTITYRESPONSE']._serialized_end=1018
-  _globals['_LISTENTITIESREQUEST']._serialized_start=1020
-  _globals['_LISTENTITIESREQUEST']._serialized_end=1117
-  _globals['_LISTENTITIESRESPONSE']._serialized_start=1119
-  _globals['_LISTENTITIESRESPONSE']._serialized_end=1205
-  _globals['_DELETEENTITYREQUEST']._serialized_start=1207
-  _globals['_DELETEENTITYREQUEST']._serialized_end=1268
-  _globals['_DELETEENTITYRESPONSE']._serialized_start=1270
-  _globals['_DELETEENTITYRESPONSE']._serialized_end=1292
-  _globals['_ENTITYSERVICE']._serialized_start=1295
-  _globals['_ENTITYSERVICE']._serialized_end=1747
+  _globals['_ENTITYSERVICE'].methods_by_name['UpsertEntity']._loaded_options = None
+  _globals['_ENTITYSERVICE'].methods_by_name['UpsertEntity']._serialized_options = b'\232\302\030\016entities:write'
+  _globals['_ENTITYSERVICE'].methods_by_name['BatchUpsertEntities']._loaded_options = None
+  _globals['_ENTITYSERVICE'].methods_by_name['BatchUpsertEntities']._serialized_options = b'\232\302\030\016entities:write'
+  _globals['_ENTITYSERVICE'].methods_by_name['GetEntity']._loaded_options = None
+  _globals['_ENTITYSERVICE'].methods_by_name['GetEntity']._serialized_options = b'\232\302\030\016recommend:read'
+  _globals['_ENTITYSERVICE'].methods_by_name['ListEntities']._loaded_options = None
+  _globals['_ENTITYSERVICE'].methods_by_name['ListEntities']._serialized_options = b'\232\302\030\016recommend:read'
+  _globals['_ENTITYSERVICE'].methods_by_name['DeleteEntity']._loaded_options = None
+  _globals['_ENTITYSERVICE'].methods_by_name['DeleteEntity']._serialized_options = b'\232\302\030\016entities:write'
+  _globals['_ENTITY']._serialized_start=191
+  _globals['_ENTITY']._serialized_end=539
+  _globals['_UPSERTENTITYREQUEST']._serialized_start=541
+  _globals['_UPSERTENTITYREQUEST']._serialized_end=648
+  _globals['_UPSERTENTITYRESPONSE']._serialized_start=650
+  _globals['_UPSERTENTITYRESPONSE']._serialized_end=726
+  _globals['_BATCHUPSERTENTITIESREQUEST']._serialized_start=728
+  _globals['_BATCHUPSERTENTITIESREQUEST']._serialized_end=808
+  _globals['_BATCHUPSERTENTITIESRESPONSE']._serialized_start=810
+  _globals['_BATCHUPSERTENTITIESRESPONSE']._serialized_end=902
+  _globals['_GETENTITYREQUEST']._serialized_start=904
+  _globals['_GETENTITYREQUEST']._serialized_end=986
+  _globals['_GETENTITYRESPONSE']._serialized_start=988
+  _globals['_GETENTITYRESPONSE']._serialized_end=1044
+  _globals['_LISTENTITIESREQUEST']._serialized_start=1046
+  _globals['_LISTENTITIESREQUEST']._serialized_end=1143
+  _globals['_LISTENTITIESRESPONSE']._serialized_start=1145
+  _globals['_LISTENTITIESRESPONSE']._serialized_end=1231
+  _globals['_DELETEENTITYREQUEST']._serialized_start=1233
+  _globals['_DELETEENTITYREQUEST']._serialized_end=1294
+  _globals['_DELETEENTITYRESPONSE']._serialized_start=1296
+  _globals['_DELETEENTITYRESPONSE']._serialized_end=1318
+  _globals['_ENTITYSERVICE']._serialized_start=1321
+  _globals['_ENTITYSERVICE']._serialized_end=1873
 # @@protoc_insertion_point(module_scope)

@@ -146,6 +146,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ERROR_REASON_TRAINER_DIED: the process of a training ended before its work was done. Example: killed for its memory."""
     ERROR_REASON_EMBEDDING_NOT_FOUND: _ErrorReason.ValueType  # 59
     """ERROR_REASON_EMBEDDING_NOT_FOUND: there is no such embedding."""
+    ERROR_REASON_INVALID_CREDENTIALS: _ErrorReason.ValueType  # 60
+    """ERROR_REASON_INVALID_CREDENTIALS: the key or token is unknown, altered, expired or revoked."""
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 61
+    """ERROR_REASON_SCOPE_MISSING: the key or token does not allow this method; metadata "scope" names what is needed."""
+    ERROR_REASON_TENANT_MISMATCH: _ErrorReason.ValueType  # 62
+    """ERROR_REASON_TENANT_MISMATCH: the call names another tenant than the key or token is bound to."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 63
+    """ERROR_REASON_QUOTA_EXCEEDED: the tenant uses as much as it may; QuotaFailure says of what, RetryInfo when to try again."""
+    ERROR_REASON_KEY_NOT_FOUND: _ErrorReason.ValueType  # 64
+    """ERROR_REASON_KEY_NOT_FOUND: there is no API key of that id."""
+    ERROR_REASON_KEY_ENDED: _ErrorReason.ValueType  # 65
+    """ERROR_REASON_KEY_ENDED: the API key is revoked or has expired."""
+    ERROR_REASON_RECOMMENDATION_NOT_FOUND: _ErrorReason.ValueType  # 66
+    """ERROR_REASON_RECOMMENDATION_NOT_FOUND: no answer of that recommendation_id is kept."""
+    ERROR_REASON_RECEIPT_NOT_FOUND: _ErrorReason.ValueType  # 67
+    """ERROR_REASON_RECEIPT_NOT_FOUND: there is no erasure receipt of that id."""
+    ERROR_REASON_USER_ERASED: _ErrorReason.ValueType  # 68
+    """ERROR_REASON_USER_ERASED: the user was erased, and the interaction may not be stored."""
+    ERROR_REASON_ERASURE_UNDER_WAY: _ErrorReason.ValueType  # 69
+    """ERROR_REASON_ERASURE_UNDER_WAY: the tenant's rows are still being deleted; ask again later."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the words that ErrorInfo.reason may carry, without their prefix
@@ -276,4 +296,24 @@ ERROR_REASON_TRAINER_DIED: ErrorReason.ValueType  # 58
 """ERROR_REASON_TRAINER_DIED: the process of a training ended before its work was done. Example: killed for its memory."""
 ERROR_REASON_EMBEDDING_NOT_FOUND: ErrorReason.ValueType  # 59
 """ERROR_REASON_EMBEDDING_NOT_FOUND: there is no such embedding."""
+ERROR_REASON_INVALID_CREDENTIALS: ErrorReason.ValueType  # 60
+"""ERROR_REASON_INVALID_CREDENTIALS: the key or token is unknown, altered, expired or revoked."""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 61
+"""ERROR_REASON_SCOPE_MISSING: the key or token does not allow this method; metadata "scope" names what is needed."""
+ERROR_REASON_TENANT_MISMATCH: ErrorReason.ValueType  # 62
+"""ERROR_REASON_TENANT_MISMATCH: the call names another tenant than the key or token is bound to."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 63
+"""ERROR_REASON_QUOTA_EXCEEDED: the tenant uses as much as it may; QuotaFailure says of what, RetryInfo when to try again."""
+ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 64
+"""ERROR_REASON_KEY_NOT_FOUND: there is no API key of that id."""
+ERROR_REASON_KEY_ENDED: ErrorReason.ValueType  # 65
+"""ERROR_REASON_KEY_ENDED: the API key is revoked or has expired."""
+ERROR_REASON_RECOMMENDATION_NOT_FOUND: ErrorReason.ValueType  # 66
+"""ERROR_REASON_RECOMMENDATION_NOT_FOUND: no answer of that recommendation_id is kept."""
+ERROR_REASON_RECEIPT_NOT_FOUND: ErrorReason.ValueType  # 67
+"""ERROR_REASON_RECEIPT_NOT_FOUND: there is no erasure receipt of that id."""
+ERROR_REASON_USER_ERASED: ErrorReason.ValueType  # 68
+"""ERROR_REASON_USER_ERASED: the user was erased, and the interaction may not be stored."""
+ERROR_REASON_ERASURE_UNDER_WAY: ErrorReason.ValueType  # 69
+"""ERROR_REASON_ERASURE_UNDER_WAY: the tenant's rows are still being deleted; ask again later."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -24,40 +24,51 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from penchant.v1 import access_pb2 as penchant_dot_v1_dot_access__pb2
 from penchant.v1 import common_pb2 as penchant_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenchant/v1/interaction.proto\x12\x0bpenchant.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/common.proto\"\xf6\x02\n\x0bInteraction\x12\x16\n\x0einteraction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12&\n\x06\x65ntity\x18\x04 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x18\n\x10interaction_type\x18\x05 \x01(\t\x12\x13\n\x06weight\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\ttimestamp\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11recommendation_id\x18\t \x01(\t\x12\x15\n\x08position\x18\n \x01(\x05H\x01\x88\x01\x01\x12/\n\x0breceived_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_weightB\x0b\n\t_position\"m\n\tIngestAck\x12\x16\n\x0einteraction_id\x18\x01 \x01(\t\x12/\n\x0breceived_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66reshness_token\x18\x03 \x01(\t\"I\n\x18IngestInteractionRequest\x12-\n\x0binteraction\x18\x01 \x01(\x0b\x32\x18.penchant.v1.Interaction\"@\n\x19IngestInteractionResponse\x12#\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x16.penchant.v1.IngestAck\"]\n\x19IngestInteractionsRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\x0cinteractions\x18\x02 \x03(\x0b\x32\x18.penchant.v1.Interaction\"\x9d\x01\n\x1aIngestInteractionsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x14\n\x0cstored_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\x05\x12%\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x15.penchant.v1.RowError\x12\x17\n\x0f\x66reshness_token\x18\x05 \x01(\t\"\xb3\x01\n\x17ListInteractionsRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12(\n\x06\x65ntity\x18\x03 \x01(\x0b\x32\x16.penchant.v1.EntityRefH\x00\x12\x18\n\x10interaction_type\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\x04\n\x02of\"c\n\x18ListInteractionsResponse\x12.\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x18.penchant.v1.Interaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x19\x44\x65leteInteractionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12&\n\x06\x65ntity\x18\x03 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x17\n\x0finteraction_ids\x18\x04 \x03(\t\x12*\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x1a\x44\x65leteInteractionsResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x02 \x01(\t\"l\n\x11MergeUsersRequest\x12\x18\n\x0esource_user_id\x18\x01 \x01(\tH\x00\x12\x1b\n\x11source_session_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0etarget_user_id\x18\x03 \x01(\tB\x08\n\x06source\"B\n\x12MergeUsersResponse\x12\x13\n\x0bmoved_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x02 \x01(\t2\xfa\x03\n\x12InteractionService\x12\x62\n\x11IngestInteraction\x12%.penchant.v1.IngestInteractionRequest\x1a&.penchant.v1.IngestInteractionResponse\x12i\n\x12IngestInteractions\x12&.penchant.v1.IngestInteractionsRequest\x1a\'.penchant.v1.IngestInteractionsResponse(\x01\x30\x01\x12_\n\x10ListInteractions\x12$.penchant.v1.ListInteractionsRequest\x1a%.penchant.v1.ListInteractionsResponse\x12\x65\n\x12\x44\x65leteInteractions\x12&.penchant.v1.DeleteInteractionsRequest\x1a\'.penchant.v1.DeleteInteractionsResponse\x12M\n\nMergeUsers\x12\x1e.penchant.v1.MergeUsersRequest\x1a\x1f.penchant.v1.MergeUsersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenchant/v1/interaction.proto\x12\x0bpenchant.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/access.proto\x1a\x18penchant/v1/common.proto\"\xf6\x02\n\x0bInteraction\x12\x16\n\x0einteraction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12&\n\x06\x65ntity\x18\x04 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x18\n\x10interaction_type\x18\x05 \x01(\t\x12\x13\n\x06weight\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\ttimestamp\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11recommendation_id\x18\t \x01(\t\x12\x15\n\x08position\x18\n \x01(\x05H\x01\x88\x01\x01\x12/\n\x0breceived_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_weightB\x0b\n\t_position\"m\n\tIngestAck\x12\x16\n\x0einteraction_id\x18\x01 \x01(\t\x12/\n\x0breceived_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66reshness_token\x18\x03 \x01(\t\"I\n\x18IngestInteractionRequest\x12-\n\x0binteraction\x18\x01 \x01(\x0b\x32\x18.penchant.v1.Interaction\"@\n\x19IngestInteractionResponse\x12#\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x16.penchant.v1.IngestAck\"]\n\x19IngestInteractionsRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12.\n\x0cinteractions\x18\x02 \x03(\x0b\x32\x18.penchant.v1.Interaction\"\x9d\x01\n\x1aIngestInteractionsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x14\n\x0cstored_count\x18\x02 \x01(\x05\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\x05\x12%\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x15.penchant.v1.RowError\x12\x17\n\x0f\x66reshness_token\x18\x05 \x01(\t\"\xb3\x01\n\x17ListInteractionsRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12(\n\x06\x65ntity\x18\x03 \x01(\x0b\x32\x16.penchant.v1.EntityRefH\x00\x12\x18\n\x10interaction_type\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\x04\n\x02of\"c\n\x18ListInteractionsResponse\x12.\n\x0cinteractions\x18\x01 \x03(\x0b\x32\x18.penchant.v1.Interaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x19\x44\x65leteInteractionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12&\n\x06\x65ntity\x18\x03 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x17\n\x0finteraction_ids\x18\x04 \x03(\t\x12*\n\x06\x62\x65\x66ore\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x1a\x44\x65leteInteractionsResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x02 \x01(\t\"l\n\x11MergeUsersRequest\x12\x18\n\x0esource_user_id\x18\x01 \x01(\tH\x00\x12\x1b\n\x11source_session_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0etarget_user_id\x18\x03 \x01(\tB\x08\n\x06source\"B\n\x12MergeUsersResponse\x12\x13\n\x0bmoved_count\x18\x01 \x01(\x03\x12\x17\n\x0f\x66reshness_token\x18\x02 \x01(\t2\xf3\x04\n\x12InteractionService\x12z\n\x11IngestInteraction\x12%.penchant.v1.IngestInteractionRequest\x1a&.penchant.v1.IngestInteractionResponse\"\x16\x9a\xc2\x18\x12interactions:write\x12\x81\x01\n\x12IngestInteractions\x12&.penchant.v1.IngestInteractionsRequest\x1a\'.penchant.v1.IngestInteractionsResponse\"\x16\x9a\xc2\x18\x12interactions:write(\x01\x30\x01\x12w\n\x10ListInteractions\x12$.penchant.v1.ListInteractionsRequest\x1a%.penchant.v1.ListInteractionsResponse\"\x16\x9a\xc2\x18\x12interactions:write\x12}\n\x12\x44\x65leteInteractions\x12&.penchant.v1.DeleteInteractionsRequest\x1a\'.penchant.v1.DeleteInteractionsResponse\"\x16\x9a\xc2\x18\x12interactions:write\x12\x65\n\nMergeUsers\x12\x1e.penchant.v1.MergeUsersRequest\x1a\x1f.penchant.v1.MergeUsersResponse\"\x16\x9a\xc2\x18\x12interactions:writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penchant.v1.interaction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INTERACTION']._serialized_start=136
-  _globals['_INTERACTION']._serialized_end=510
-  _globals['_INGESTACK']._serialized_start=512
-  _globals['_INGESTACK']._serialized_end=621
-  _globals['_INGESTINTERACTIONREQUEST']._serialized_start=623
-  _globals['_INGESTINTERACTIONREQUEST']._serialized_end=696
-  _globals['_INGESTINTERACTIONRESPONSE']._serialized_start=698
-  _globals['_INGESTINTERACTIONRESPONSE']._serialized_end=762
-  _globals['_INGESTINTERACTIONSREQUEST']._serialized_start=764
-  _globals['_INGESTINTERACTIONSREQUEST']._serialized_end=857
-  _globals['_INGESTINTERACTIONSRESPONSE']._serialized_start=860
-  _globals['_INGESTINTERACTIONSRESPONSE']._serialized_end=1017
-  _globals['_LISTINTERACTIONSREQUEST']._serialized_start=1020
-  _globals['_LISTINTERACTIONSREQUEST']._serialized_end=1199
-  _globals['_LISTINTERACTIONSRESPONSE']._serialized_start=1201
-  _globals['_LISTINTERACTIONSRESPONSE']._serialized_end=1300
-  _globals['_DELETEINTERACTIONSREQUEST']._serialized_start=1303
-  _globals['_DELETEINTERACTIONSREQUEST']._serialized_end=1476
-  _globals['_DELETEINTERACTIONSRESPONSE']._serialized_start=1478
-  _globals['_DELETEINTERACTIONSRESPONSE']._serialized_end=1554
-  _globals['_MERGEUSERSREQUEST']._serialized_start=1556
-  _globals['_MERGEUSERSREQUEST']._serialized_end=1664
-  _globals['_MERGEUSERSRESPONSE']._serialized_start=1666
-  _globals['_MERGEUSERSRESPONSE']._serialized_end=1732
-  _globals['_INTERACTIONSERVICE']._serialized_start=1735
-  _globals['_INTERACTIONSERVICE']._serialized_end=2241
+  _globals['_INTERACTIONSERVICE'].methods_by_name['IngestInteraction']._loaded_options = None
+  _globals['_INTERACTIONSERVICE'].methods_by_name['IngestInteraction']._serialized_options = b'\232\302\030\022interactions:write'
+  _globals['_INTERACTIONSERVICE'].methods_by_name['IngestInteractions']._loaded_options = None
+  _globals['_INTERACTIONSERVICE'].methods_by_name['IngestInteractions']._serialized_options = b'\232\302\030\022interactions:write'
+  _globals['_INTERACTIONSERVICE'].methods_by_name['ListInteractions']._loaded_options = None
+  _globals['_INTERACTIONSERVICE'].methods_by_name['ListInteractions']._serialized_options = b'\232\302\030\022interactions:write'
+  _globals['_INTERACTIONSERVICE'].methods_by_name['DeleteInteractions']._loaded_options = None
+  _globals['_INTERACTIONSERVICE'].methods_by_name['DeleteInteractions']._serialized_options = b'\232\302\030\022interactions:write'
+  _globals['_INTERACTIONSERVICE'].methods_by_name['MergeUsers']._loaded_options = None
+  _globals['_INTERACTIONSERVICE'].methods_by_name['MergeUsers']._serialized_options = b'\232\302\030\022interactions:write'
+  _globals['_INTERACTION']._serialized_start=162
+  _globals['_INTERACTION']._serialized_end=536
+  _globals['_INGESTACK']._serialized_start=538
+  _globals['_INGESTACK']._serialized_end=647
+  _globals['_INGESTINTERACTIONREQUEST']._serialized_start=649
+  _globals['_INGESTINTERACTIONREQUEST']._serialized_end=722
+  _globals['_INGESTINTERACTIONRESPONSE']._serialized_start=724
+  _globals['_INGESTINTERACTIONRESPONSE']._serialized_end=788
+  _globals['_INGESTINTERACTIONSREQUEST']._serialized_start=790
+  _globals['_INGESTINTERACTIONSREQUEST']._serialized_end=883
+  _globals['_INGESTINTERACTIONSRESPONSE']._serialized_start=886
+  _globals['_INGESTINTERACTIONSRESPONSE']._serialized_end=1043
+  _globals['_LISTINTERACTIONSREQUEST']._serialized_start=1046
+  _globals['_LISTINTERACTIONSREQUEST']._serialized_end=1225
+  _globals['_LISTINTERACTIONSRESPONSE']._serialized_start=1227
+  _globals['_LISTINTERACTIONSRESPONSE']._serialized_end=1326
+  _globals['_DELETEINTERACTIONSREQUEST']._serialized_start=1329
+  _globals['_DELETEINTERACTIONSREQUEST']._serialized_end=1502
+  _globals['_DELETEINTERACTIONSRESPONSE']._serialized_start=1504
+  _globals['_DELETEINTERACTIONSRESPONSE']._serialized_end=1580
+  _globals['_MERGEUSERSREQUEST']._serialized_start=1582
+  _globals['_MERGEUSERSREQUEST']._serialized_end=1690
+  _globals['_MERGEUSERSRESPONSE']._serialized_start=1692
+  _globals['_MERGEUSERSRESPONSE']._serialized_end=1758
+  _globals['_INTERACTIONSERVICE']._serialized_start=1761
+  _globals['_INTERACTIONSERVICE']._serialized_end=2388
 # @@protoc_insertion_point(module_scope)

@@ -243,6 +243,7 @@ class RecommendRequest(_message.Message):
     ALGORITHM_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     ROTATION_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """user_id is a user, 1 to 255 bytes. One never seen before is no error."""
     session_id: _builtins.str
@@ -290,6 +291,8 @@ class RecommendRequest(_message.Message):
     """
     rotation: _builtins.float
     """rotation varies the order between calls, 0 to 1. UNIMPLEMENTED when not 0, in this version."""
+    record: _builtins.bool
+    """record keeps what the answer is made from for GetRecommendation, whatever the sampling. Default false."""
     @_builtins.property
     def context_entities(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.EntityRef]:
         """context_entities are what the user looks at now (a product page, a cart): their neighbours are
@@ -332,10 +335,11 @@ class RecommendRequest(_message.Message):
         algorithm: _builtins.str = ...,
         model_version: _builtins.str = ...,
         rotation: _builtins.float = ...,
+        record: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "attribute_mask", b"attribute_mask", "min_score", b"min_score", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "algorithm", b"algorithm", "at_least_as_fresh", b"at_least_as_fresh", "attribute_mask", b"attribute_mask", "boosts", b"boosts", "context_entities", b"context_entities", "diversity", b"diversity", "entity_type", b"entity_type", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "min_score", b"min_score", "model_version", b"model_version", "page_size", b"page_size", "page_token", b"page_token", "rotation", b"rotation", "scenario", b"scenario", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "algorithm", b"algorithm", "at_least_as_fresh", b"at_least_as_fresh", "attribute_mask", b"attribute_mask", "boosts", b"boosts", "context_entities", b"context_entities", "diversity", b"diversity", "entity_type", b"entity_type", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "min_score", b"min_score", "model_version", b"model_version", "page_size", b"page_size", "page_token", b"page_token", "record", b"record", "rotation", b"rotation", "scenario", b"scenario", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -935,3 +939,287 @@ class RerankResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
+
+@_typing.final
+class LoggedCandidate(_message.Message):
+    """LoggedCandidate is an entity that a past answer could have held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITY_FIELD_NUMBER: _builtins.int
+    SOURCE_SCORES_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
+    boost: _builtins.float
+    """boost is the product of the boosts that matched; 1 when none did."""
+    @_builtins.property
+    def entity(self) -> _common_pb2.EntityRef:
+        """entity is its name."""
+
+    @_builtins.property
+    def source_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceScore]:
+        """source_scores are what each source said of it; normalized and weight are of the blend."""
+
+    def __init__(
+        self,
+        *,
+        entity: _common_pb2.EntityRef | None = ...,
+        source_scores: _abc.Iterable[Global___SourceScore] | None = ...,
+        boost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boost", b"boost", "entity", b"entity", "source_scores", b"source_scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedCandidate: _TypeAlias = LoggedCandidate  # noqa: Y015
+
+@_typing.final
+class LoggedRecommendation(_message.Message):
+    """LoggedRecommendation is a past answer with what it was made from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    SEEN_EXCLUDED_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    recommendation_id: _builtins.str
+    """recommendation_id names it."""
+    seen_excluded: _builtins.bool
+    """seen_excluded is true when entities that the user had seen were kept out."""
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp:
+        """answered_at is when it was computed."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """expires_at is when it is no longer kept."""
+
+    @_builtins.property
+    def request(self) -> Global___RecommendRequest:
+        """request is what was asked: subject, filter, exclusions, boosts and the rest."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedEntity]:
+        """items are what was answered, over all pages that were ranked."""
+
+    @_builtins.property
+    def model_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """model_versions are the trained models that took part, as name@version."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """explanation is the user's phase and how many candidates each source offered."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedCandidate]:
+        """candidates are all that were ranked, in the order in which they were offered."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.EntityRef]:
+        """history are the entities that the sources started from, strongest first."""
+
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """settings are those that took part: source weights, the tenant's version, the catalogue's revision."""
+
+    def __init__(
+        self,
+        *,
+        recommendation_id: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        request: Global___RecommendRequest | None = ...,
+        items: _abc.Iterable[Global___RecommendedEntity] | None = ...,
+        model_versions: _abc.Iterable[_builtins.str] | None = ...,
+        explanation: Global___Explanation | None = ...,
+        candidates: _abc.Iterable[Global___LoggedCandidate] | None = ...,
+        history: _abc.Iterable[_common_pb2.EntityRef] | None = ...,
+        seen_excluded: _builtins.bool = ...,
+        settings: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "expires_at", b"expires_at", "explanation", b"explanation", "request", b"request", "settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "candidates", b"candidates", "expires_at", b"expires_at", "explanation", b"explanation", "history", b"history", "items", b"items", "model_versions", b"model_versions", "recommendation_id", b"recommendation_id", "request", b"request", "seen_excluded", b"seen_excluded", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoggedRecommendation: _TypeAlias = LoggedRecommendation  # noqa: Y015
+
+@_typing.final
+class GetRecommendationRequest(_message.Message):
+    """GetRecommendationRequest is the request of GetRecommendation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    recommendation_id: _builtins.str
+    """recommendation_id is that of the answer. Required."""
+    def __init__(
+        self,
+        *,
+        recommendation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recommendation_id", b"recommendation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecommendationRequest: _TypeAlias = GetRecommendationRequest  # noqa: Y015
+
+@_typing.final
+class GetRecommendationResponse(_message.Message):
+    """GetRecommendationResponse is the response of GetRecommendation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recommendation(self) -> Global___LoggedRecommendation:
+        """recommendation is the past answer."""
+
+    def __init__(
+        self,
+        *,
+        recommendation: Global___LoggedRecommendation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recommendation", b"recommendation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recommendation", b"recommendation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecommendationResponse: _TypeAlias = GetRecommendationResponse  # noqa: Y015
+
+@_typing.final
+class ReplayRecommendationRequest(_message.Message):
+    """ReplayRecommendationRequest is the request of ReplayRecommendation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    recommendation_id: _builtins.str
+    """recommendation_id is that of the answer. Required."""
+    def __init__(
+        self,
+        *,
+        recommendation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recommendation_id", b"recommendation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayRecommendationRequest: _TypeAlias = ReplayRecommendationRequest  # noqa: Y015
+
+@_typing.final
+class ReplayRecommendationResponse(_message.Message):
+    """ReplayRecommendationResponse is the response of ReplayRecommendation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    IDENTICAL_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    identical: _builtins.bool
+    """identical is true when items, scores and reasons are those that were answered."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedEntity]:
+        """items are the answer made anew, without attributes."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """differences say what is not; empty when identical."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___RecommendedEntity] | None = ...,
+        identical: _builtins.bool = ...,
+        differences: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "identical", b"identical", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayRecommendationResponse: _TypeAlias = ReplayRecommendationResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """ExplainRequest is the request of Explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    recommendation_id: _builtins.str
+    """recommendation_id is that of the answer. Required."""
+    @_builtins.property
+    def entity(self) -> _common_pb2.EntityRef:
+        """entity is the entity asked about. Required."""
+
+    def __init__(
+        self,
+        *,
+        recommendation_id: _builtins.str = ...,
+        entity: _common_pb2.EntityRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "recommendation_id", b"recommendation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """ExplainResponse is the response of Explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    ITEM_FIELD_NUMBER: _builtins.int
+    outcome: _builtins.str
+    """outcome says what became of the entity, in one word: recommended, ranked_lower, below_min_score or
+    no_candidate.
+    """
+    explanation: _builtins.str
+    """explanation says it in a sentence for a person."""
+    position: _builtins.int
+    """position is its place in the ranked list, from 0; absent when it was not ranked."""
+    @_builtins.property
+    def item(self) -> Global___RecommendedEntity:
+        """item is the entity with score, reasons and source_scores; absent when it was no candidate."""
+
+    def __init__(
+        self,
+        *,
+        outcome: _builtins.str = ...,
+        explanation: _builtins.str = ...,
+        position: _builtins.int | None = ...,
+        item: Global___RecommendedEntity | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "item", b"item", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "explanation", b"explanation", "item", b"item", "outcome", b"outcome", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015

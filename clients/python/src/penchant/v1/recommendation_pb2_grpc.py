@@ -71,6 +71,21 @@ class RecommendationServiceStub:
                 request_serializer=penchant_dot_v1_dot_recommendation__pb2.RerankRequest.SerializeToString,
                 response_deserializer=penchant_dot_v1_dot_recommendation__pb2.RerankResponse.FromString,
                 _registered_method=True)
+        self.GetRecommendation = channel.unary_unary(
+                '/penchant.v1.RecommendationService/GetRecommendation',
+                request_serializer=penchant_dot_v1_dot_recommendation__pb2.GetRecommendationRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_recommendation__pb2.GetRecommendationResponse.FromString,
+                _registered_method=True)
+        self.ReplayRecommendation = channel.unary_unary(
+                '/penchant.v1.RecommendationService/ReplayRecommendation',
+                request_serializer=penchant_dot_v1_dot_recommendation__pb2.ReplayRecommendationRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_recommendation__pb2.ReplayRecommendationResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/penchant.v1.RecommendationService/Explain',
+                request_serializer=penchant_dot_v1_dot_recommendation__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=penchant_dot_v1_dot_recommendation__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer:
@@ -129,6 +144,30 @@ class RecommendationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRecommendation(self, request, context):
+        """GetRecommendation returns a past answer with what it was made from. A share of the answers is kept,
+        and all of those whose request says record, for the days that PENCHANT_ANSWER_LOG_DAYS says;
+        NOT_FOUND for any other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayRecommendation(self, request, context):
+        """ReplayRecommendation makes a past answer anew from what was kept of it: the same items, scores and
+        reasons. NOT_FOUND as in GetRecommendation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Explain says why an entity stands in a past answer, or does not. NOT_FOUND as in GetRecommendation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -166,6 +205,21 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.Rerank,
                     request_deserializer=penchant_dot_v1_dot_recommendation__pb2.RerankRequest.FromString,
                     response_serializer=penchant_dot_v1_dot_recommendation__pb2.RerankResponse.SerializeToString,
+            ),
+            'GetRecommendation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecommendation,
+                    request_deserializer=penchant_dot_v1_dot_recommendation__pb2.GetRecommendationRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_recommendation__pb2.GetRecommendationResponse.SerializeToString,
+            ),
+            'ReplayRecommendation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayRecommendation,
+                    request_deserializer=penchant_dot_v1_dot_recommendation__pb2.ReplayRecommendationRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_recommendation__pb2.ReplayRecommendationResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=penchant_dot_v1_dot_recommendation__pb2.ExplainRequest.FromString,
+                    response_serializer=penchant_dot_v1_dot_recommendation__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -359,6 +413,87 @@ class RecommendationService:
             '/penchant.v1.RecommendationService/Rerank',
             penchant_dot_v1_dot_recommendation__pb2.RerankRequest.SerializeToString,
             penchant_dot_v1_dot_recommendation__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecommendation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.RecommendationService/GetRecommendation',
+            penchant_dot_v1_dot_recommendation__pb2.GetRecommendationRequest.SerializeToString,
+            penchant_dot_v1_dot_recommendation__pb2.GetRecommendationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayRecommendation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.RecommendationService/ReplayRecommendation',
+            penchant_dot_v1_dot_recommendation__pb2.ReplayRecommendationRequest.SerializeToString,
+            penchant_dot_v1_dot_recommendation__pb2.ReplayRecommendationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penchant.v1.RecommendationService/Explain',
+            penchant_dot_v1_dot_recommendation__pb2.ExplainRequest.SerializeToString,
+            penchant_dot_v1_dot_recommendation__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,17 @@ class RecommendationServiceStub:
     """Trending returns what gathered the most interactions lately, with exponential decay."""
     Rerank: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.RerankRequest, _recommendation_pb2.RerankResponse]
     """Rerank orders the caller's own list of entities for a user."""
+    GetRecommendation: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.GetRecommendationRequest, _recommendation_pb2.GetRecommendationResponse]
+    """GetRecommendation returns a past answer with what it was made from. A share of the answers is kept,
+    and all of those whose request says record, for the days that PENCHANT_ANSWER_LOG_DAYS says;
+    NOT_FOUND for any other.
+    """
+    ReplayRecommendation: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.ReplayRecommendationRequest, _recommendation_pb2.ReplayRecommendationResponse]
+    """ReplayRecommendation makes a past answer anew from what was kept of it: the same items, scores and
+    reasons. NOT_FOUND as in GetRecommendation.
+    """
+    Explain: _grpc.UnaryUnaryMultiCallable[_recommendation_pb2.ExplainRequest, _recommendation_pb2.ExplainResponse]
+    """Explain says why an entity stands in a past answer, or does not. NOT_FOUND as in GetRecommendation."""
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -79,6 +90,17 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Trending returns what gathered the most interactions lately, with exponential decay."""
     Rerank: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.RerankRequest, _recommendation_pb2.RerankResponse]  # type: ignore[assignment]
     """Rerank orders the caller's own list of entities for a user."""
+    GetRecommendation: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.GetRecommendationRequest, _recommendation_pb2.GetRecommendationResponse]  # type: ignore[assignment]
+    """GetRecommendation returns a past answer with what it was made from. A share of the answers is kept,
+    and all of those whose request says record, for the days that PENCHANT_ANSWER_LOG_DAYS says;
+    NOT_FOUND for any other.
+    """
+    ReplayRecommendation: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.ReplayRecommendationRequest, _recommendation_pb2.ReplayRecommendationResponse]  # type: ignore[assignment]
+    """ReplayRecommendation makes a past answer anew from what was kept of it: the same items, scores and
+    reasons. NOT_FOUND as in GetRecommendation.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_recommendation_pb2.ExplainRequest, _recommendation_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explain says why an entity stands in a past answer, or does not. NOT_FOUND as in GetRecommendation."""
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     """RecommendationService answers what to recommend, and why. Every call acts for one tenant, named by
@@ -144,5 +166,34 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_pb2.RerankResponse, _abc.Awaitable[_recommendation_pb2.RerankResponse]]:
         """Rerank orders the caller's own list of entities for a user."""
+
+    @_abc_1.abstractmethod
+    def GetRecommendation(
+        self,
+        request: _recommendation_pb2.GetRecommendationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_pb2.GetRecommendationResponse, _abc.Awaitable[_recommendation_pb2.GetRecommendationResponse]]:
+        """GetRecommendation returns a past answer with what it was made from. A share of the answers is kept,
+        and all of those whose request says record, for the days that PENCHANT_ANSWER_LOG_DAYS says;
+        NOT_FOUND for any other.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayRecommendation(
+        self,
+        request: _recommendation_pb2.ReplayRecommendationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_pb2.ReplayRecommendationResponse, _abc.Awaitable[_recommendation_pb2.ReplayRecommendationResponse]]:
+        """ReplayRecommendation makes a past answer anew from what was kept of it: the same items, scores and
+        reasons. NOT_FOUND as in GetRecommendation.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _recommendation_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_pb2.ExplainResponse, _abc.Awaitable[_recommendation_pb2.ExplainResponse]]:
+        """Explain says why an entity stands in a past answer, or does not. NOT_FOUND as in GetRecommendation."""
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,4 +1,4 @@
-from engine.training.phases import Forward, Phase
+from engine.models.progress import Forward, Phase
 
 
 def test_phase_of_a_phase_is_a_stretch_of_the_whole():

@@ -1,0 +1,3 @@
+DROP FUNCTION penchant_drop_answer_partitions(timestamptz);
+DROP FUNCTION penchant_ensure_answer_partitions(integer);
+DROP TABLE answer_log;

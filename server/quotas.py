@@ -1,0 +1,91 @@
+"""Requests a second of tenants, at the edge of one worker."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+
+from engine.rate import RequestRates
+from server.admission import Admission
+from storage.exceptions import PenchantError, QuotaExceeded
+from storage.tenants import Tenant
+
+_NOTICE_SECS = 1.0
+_LONGEST_RETRY_SECS = 60.0
+_KEPT = 1_000
+
+
+class RequestQuotas:
+    """Takes or refuses the calls of tenants by their quota of requests.
+
+    Args:
+        rates: this worker's buckets.
+        reread: reads a tenant's row anew. A refused call reaches no statement that would notice
+            a change of the row, so it is read again at most once a second while calls are refused.
+    """
+
+    def __init__(
+        self, rates: RequestRates, reread: Callable[[str], Awaitable[Tenant]] | None = None
+    ) -> None:
+        self._rates = rates
+        self._reread = reread
+        self._noticed: dict[str, float] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+
+    def take(self, tenant: Tenant, cost: float = 1.0) -> None:
+        """Takes a call of a tenant.
+
+        Args:
+            cost: how many requests it is.
+
+        Raises:
+            QuotaExceeded: requests_per_second.
+        """
+        wait = self._rates.take(tenant, cost)
+        if wait:
+            raise _refusal(tenant, wait, logged=self._notice(tenant))
+
+    async def turn(self, tenant: Tenant, admission: Admission) -> None:
+        """Waits until a tenant may make one more request: for messages of a stream.
+
+        Raises:
+            Unavailable: the worker drains (SHUTTING_DOWN).
+        """
+        while wait := self._rates.take(tenant):
+            self._notice(tenant)
+            await admission.pause(min(wait, _NOTICE_SECS))
+
+    def _notice(self, tenant: Tenant) -> bool:
+        """Has the row read anew; whether this is the first refusal for a while."""
+        now = time.monotonic()
+        if now - self._noticed.get(tenant.tenant_id, -math.inf) < _NOTICE_SECS:
+            return False
+        if len(self._noticed) >= _KEPT:
+            self._noticed.clear()
+        self._noticed[tenant.tenant_id] = now
+        if self._reread is not None:
+            task = asyncio.create_task(self._read(self._reread, tenant.tenant_id))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+        return True
+
+    async def _read(self, reread: Callable[[str], Awaitable[Tenant]], tenant_id: str) -> None:
+        try:
+            self._rates.know(await reread(tenant_id))
+        except PenchantError:
+            # Gone, or PostgreSQL is away: the next call that is taken says so.
+            return
+
+
+def _refusal(tenant: Tenant, wait: float, *, logged: bool) -> QuotaExceeded:
+    limit = tenant.quotas.requests_per_second
+    # In whole tenths: those who come back should not come one by one.
+    retry = min(math.ceil(wait * 10) / 10, _LONGEST_RETRY_SECS)
+    return QuotaExceeded(
+        tenant.tenant_id,
+        "requests_per_second",
+        limit,
+        f"The tenant may make {limit:,.10g} requests a second.",
+        retry_after=retry,
+        logged=logged,
+    )
