@@ -120,6 +120,12 @@ class LastGood:
             return None
         return self._popular(tenant_no, query)
 
+    def same(self, tenant_no: int, query: RecommendQuery) -> Answer | None:
+        """A request's own last answer, marked as degraded and without later pages, or None."""
+        entry = self._get((tenant_no, query.request_hash, query.page_size))
+        answer = unpack_answer(entry.packed) if entry is not None else None
+        return None if answer is None else _degraded(replace(answer, rest=b""), "last_good")
+
     def can_answer(self) -> bool:
         """Whether any request could be answered."""
         return bool(self._entries) and self._clock() - self._newest <= self._max_age

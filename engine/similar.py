@@ -7,9 +7,9 @@ from datetime import datetime
 
 import numpy as np
 
-from engine.answers import Answer, Item, Reason, pack_rest
+from engine.answers import Answer, Item, Reason, pack_answer, pack_rest
 from engine.catalogue import not_found
-from engine.filters.compiler import CompiledFilter
+from engine.last_good import LastGood
 from engine.ranking import source_weights, unit
 from engine.recommender import (
     MAX_LIST,
@@ -23,7 +23,7 @@ from engine.requests import RecommendQuery
 from engine.sources import Anchor, Inputs
 from engine.tenants import TenantDirectory
 from storage.entities import EntityKey, EntityRow, EntityStore
-from storage.exceptions import FailedPrecondition, NotFound
+from storage.exceptions import FailedPrecondition, NotFound, Unavailable
 from storage.tenants import Tenant
 from storage.users import ScoredUserRow, UserStore
 from storage.vector_store import CandidateQuery, VectorStore
@@ -33,10 +33,14 @@ _SIMILAR_SOURCES = frozenset({"content", "item_to_item"})
 
 @dataclass(frozen=True, slots=True)
 class TrendingAnswer:
-    """What trends, best first, scores relative to the first; and the window that was counted."""
+    """What trends, best first, scores relative to the first; and the window that was counted.
+
+    `degraded`: what could not take part; then there is no window.
+    """
 
     items: tuple[Item, ...]
     window: tuple[datetime, datetime] | None
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,10 @@ class RerankedList:
 
 
 class SimilarityFinder:
-    """Answers what needs no user profile or only compares vectors, for one tenant a call."""
+    """Answers what needs no user profile or only compares vectors, for one tenant a call.
+
+    While PostgreSQL is away, what is similar and what trends is answered as it last was.
+    """
 
     def __init__(
         self,
@@ -58,8 +65,10 @@ class SimilarityFinder:
         entities: EntityStore,
         users: UserStore,
         vectors: VectorStore,
+        last_good: LastGood | None = None,
         cold_start_interactions: int = 5,
     ) -> None:
+        self._last_good = last_good if last_good is not None else LastGood(0)
         self._tenants = tenants
         self._entities = entities
         self._users = users
@@ -73,8 +82,17 @@ class SimilarityFinder:
 
         Raises:
             NotFound: ENTITY_NOT_FOUND.
+            Unavailable: PostgreSQL is away, and this was not answered before.
         """
-        return await self._tenants.run(tenant, lambda t: self._similar(t, key, query))
+        try:
+            answer = await self._tenants.run(tenant, lambda t: self._similar(t, key, query))
+        except Unavailable:
+            degraded = self._last_good.same(tenant.tenant_no, query)
+            if degraded is None:
+                raise
+            return degraded
+        self._last_good.keep(tenant.tenant_no, query, pack_answer(replace(answer, rest=b"")), 0)
+        return answer
 
     async def _similar(self, tenant: Tenant, key: EntityKey, query: RecommendQuery) -> Answer:
         row = await self._entity(tenant, key)
@@ -147,18 +165,32 @@ class SimilarityFinder:
             ),
         )
 
-    async def trending(
-        self, tenant: Tenant, *, entity_type: str, filter: CompiledFilter | None, limit: int
-    ) -> TrendingAnswer:
-        """What gathered the most interactions in the tenant's window."""
-        query = CandidateQuery(
+    async def trending(self, tenant: Tenant, query: RecommendQuery) -> TrendingAnswer:
+        """What gathered the most interactions in the tenant's window, over all pages.
+
+        Raises:
+            Unavailable: PostgreSQL is away, and this was not answered before.
+        """
+        try:
+            answer = await self._trending(tenant, query)
+        except Unavailable:
+            degraded = self._last_good.same(tenant.tenant_no, query)
+            if degraded is None:
+                raise
+            return TrendingAnswer(degraded.items, None, degraded.degraded)
+        page = Answer(items=answer.items[: query.page_size])
+        self._last_good.keep(tenant.tenant_no, query, pack_answer(page), 0)
+        return answer
+
+    async def _trending(self, tenant: Tenant, query: RecommendQuery) -> TrendingAnswer:
+        wanted = CandidateQuery(
             sources=frozenset({"trending"}),
-            limit=limit,
-            entity_type=entity_type or None,
-            filter_path=filter.path if filter else None,
-            filter_variables=filter.variables if filter else None,
+            limit=max(query.page_size + 1, MAX_LIST),
+            entity_type=query.entity_type or None,
+            filter_path=query.filter.path if query.filter else None,
+            filter_variables=query.filter.variables if query.filter else None,
         )
-        candidates = await self._tenants.run(tenant, lambda t: self._vectors.candidates(t, query))
+        candidates = await self._tenants.run(tenant, lambda t: self._vectors.candidates(t, wanted))
         window = await self._tenants.run(tenant, self._vectors.trending_window)
         ordered = sorted(candidates, key=lambda c: (-c.raws[0], c.entity_no))
         best = ordered[0].raws[0] if ordered else 1.0

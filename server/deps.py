@@ -147,6 +147,7 @@ def build_deps(
             cache_ttl_secs=settings.result_cache_ttl_secs,
         ),
         finder=SimilarityFinder(
+            last_good=last_good,
             tenants=tenants,
             entities=entities,
             users=users,

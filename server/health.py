@@ -22,6 +22,7 @@ STORING = (
     "penchant.v1.ModelService",
     "penchant.v1.EmbeddingService",
     "penchant.v1.DemandService",
+    "penchant.v1.PrivacyService",
     "google.longrunning.Operations",
 )
 """Serve while PostgreSQL does."""

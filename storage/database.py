@@ -179,6 +179,7 @@ class Database:
             with translated():
                 await session.work_for(tenant_id, self.search_widths.of(tenant_id))
                 yield borrowed
+            self._outage.heard()
         except BaseException as error:
             session.forget_tenant()
             self._notice(error)

@@ -50,6 +50,7 @@ class Outage:
         self._breaker = Breaker(component, failures=1, first_pause_secs=_PAUSE_SECS)
         self._looking: asyncio.Task[None] | None = None
         self._waits: set[asyncio.Timeout] = set()
+        self._heard_at = 0.0
 
     @property
     def away(self) -> bool:
@@ -86,6 +87,10 @@ class Outage:
             self.check()
             raise
 
+    def heard(self) -> None:
+        """Something was answered: a look that takes too long then only says that it is slow."""
+        self._heard_at = time.monotonic()
+
     @property
     def waiting(self) -> int:
         """How many wait in `bounded`."""
@@ -110,8 +115,10 @@ class Outage:
                 async with asyncio.timeout(_LOOK_SECS):
                     started_at = await self._look()
             except (TimeoutError, Unavailable) as error:
-                if time.monotonic() - begun > 2 * _LOOK_SECS:
-                    continue  # it was this process that stood still
+                late = isinstance(error, TimeoutError)
+                stood_still = time.monotonic() - begun > 2 * _LOOK_SECS
+                if late and (stood_still or self._heard_at > begun):
+                    continue  # slow, or this process was
                 if not self.away:
                     self._breaker.trip(error)
                     self._let_go()

@@ -122,7 +122,9 @@ class RecommendationServicer(RecommendationServiceServicer):
             answer = await self._later_page(tenant, query, "similar")
         else:
             answer = await self._finder.similar_entities(tenant, key, query)
-        response = pb.SimilarEntitiesResponse(recommendation_id=answer.recommendation_id)
+        response = pb.SimilarEntitiesResponse(
+            recommendation_id=answer.recommendation_id, degraded=answer.degraded
+        )
         render_items(answer.items, response.items, mask_of(request))
         response.next_page_token = items_token(
             "similar", query.request_hash, answer.recommendation_id, answer.rest
@@ -164,22 +166,21 @@ class RecommendationServicer(RecommendationServiceServicer):
     async def Trending(self, request: pb.TrendingRequest, context: _Context) -> pb.TrendingResponse:
         """What gathered the most interactions lately."""
         tenant = tenant_of_call()
-        size = check_page_size(request.page_size, DEFAULT_PAGE_SIZE)
-        hashed = hash_of(request, tenant.tenant_id)
+        query = RecommendQuery(
+            entity_type=check_id(request.entity_type, "entity_type") if request.entity_type else "",
+            page_size=check_page_size(request.page_size, DEFAULT_PAGE_SIZE),
+            filter=compile_filter(request.filter),
+            request_hash=hash_of(request, tenant.tenant_id),
+        )
+        size, hashed = query.page_size, query.request_hash
         response = pb.TrendingResponse()
         rest: Sequence[Item]
         if request.page_token:
             _, items = items_of(request.page_token, "trending", hashed)
             page, rest = await self._recommender.page(tenant, items[:size]), items[size:]
         else:
-            answer = await self._finder.trending(
-                tenant,
-                entity_type=check_id(request.entity_type, "entity_type")
-                if request.entity_type
-                else "",
-                filter=compile_filter(request.filter),
-                limit=max(size + 1, 500),
-            )
+            answer = await self._finder.trending(tenant, query)
+            response.degraded.extend(answer.degraded)
             page, rest = answer.items[:size], answer.items[size:]
             if answer.window is not None:
                 fill_timestamp(response.window_start, answer.window[0])

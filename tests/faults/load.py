@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from penchant import Client, DeadlineExceeded, EntityDraft, Interaction, PenchantError, Unavailable
+from penchant import (
+    Cancelled,
+    Client,
+    DeadlineExceeded,
+    EntityDraft,
+    Interaction,
+    PenchantError,
+    Unavailable,
+)
 
 from tests.faults.ledger import Ledger, Like
 
@@ -159,7 +167,7 @@ class Load:
 
     def _failed(self, error: PenchantError) -> None:
         self.ledger.failed[str(error)] += 1
-        if not isinstance(error, Unavailable | DeadlineExceeded):
+        if not isinstance(error, Unavailable | DeadlineExceeded | Cancelled):
             self.ledger.wrong.append(f"a call ended with {error.code.name}: {error}")
 
     def end(self) -> None:

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival"), pytest.mark
 
 PAIRS = 3
 PHASE_SECS = 4.0
-DEADLINE_SECS = 1.0
+DEADLINE_SECS = 5.0
+"""As the published client's."""
 OVERLOAD = 3.0
 GOODPUT_KEPT = 0.6
 HEALTH_SECS = 0.5
@@ -86,25 +87,33 @@ class Callers:
     async def closed_loop(self, concurrency: int, seconds: float) -> float:
         """Answers a second, each caller waiting for one before it asks for the next."""
         end = time.perf_counter() + seconds
+
+        async def ask() -> int:
+            good = 0
+            while time.perf_counter() < end:
+                if await self.call():
+                    good += 1
+            return good
+
+        return sum(await asyncio.gather(*(ask() for _ in range(concurrency)))) / seconds
+
+    async def open_loop(self, rate: float, seconds: float) -> float:
+        """Good answers a second while calls arrive at a rate, whatever became of the others."""
+        begun = time.perf_counter()
         good = 0
 
         async def ask() -> None:
             nonlocal good
-            while time.perf_counter() < end:
-                good += await self.call()
+            if await self.call() and time.perf_counter() - begun < seconds:
+                good += 1
 
-        await asyncio.gather(*(ask() for _ in range(concurrency)))
-        return good / seconds
-
-    async def open_loop(self, rate: float, seconds: float) -> float:
-        """Good answers a second of calls that arrive at a rate, whatever became of the others."""
-        begun = time.perf_counter()
-        calls: list[asyncio.Task[bool]] = []
+        calls: list[asyncio.Task[None]] = []
         while (now := time.perf_counter() - begun) < seconds:
             due = int(now * rate) - len(calls)
-            calls += [asyncio.create_task(self.call()) for _ in range(due)]
+            calls += [asyncio.create_task(ask()) for _ in range(due)]
             await asyncio.sleep(0.002)
-        return sum(await asyncio.gather(*calls)) / seconds
+        await asyncio.gather(*calls)
+        return good / seconds
 
     async def watch_health(self) -> None:
         """Asks ten times a second, until it is cancelled."""

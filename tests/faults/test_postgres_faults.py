@@ -135,6 +135,27 @@ async def test_answers_are_the_last_good_ones_while_postgres_is_stopped(
     await recovered(service)
 
 
+async def test_similar_and_trending_are_as_they_last_were_while_postgres_is_stopped(
+    service: Service, backends: Backends
+) -> None:
+    like = recommendation_pb2.SimilarEntitiesRequest(page_size=3)
+    like.entity.entity_type, like.entity.entity_id = "book", "b02"
+    await service.run_jobs()
+    asked = (("SimilarEntities", like), ("Trending", recommendation_pb2.TrendingRequest()))
+    before = [await service.call(method, request) for method, request in asked]
+    assert all(answer.items and not answer.degraded for answer in before)
+    os.kill(backends.postgres, signal.SIGINT)
+    await away(service)
+    after = [await service.call(method, request) for method, request in asked]
+    assert [list(answer.degraded) for answer in after] == [["postgresql"]] * 2
+    assert [answer.items for answer in after] == [answer.items for answer in before]
+    like.entity.entity_id = "b03"
+    told = await service.refused("SimilarEntities", like)
+    assert (told.code, told.retry) == ("UNAVAILABLE", True)
+    await backends.start_again()
+    await recovered(service)
+
+
 async def test_unasked_requests_get_what_is_popular_while_postgres_is_stopped(
     service: Service, backends: Backends
 ) -> None:

@@ -35,6 +35,7 @@ SERVICES = (
             "Entity",
             "Interaction",
             "Model",
+            "Privacy",
             "Recommendation",
         )
     ),

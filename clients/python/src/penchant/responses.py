@@ -138,6 +138,7 @@ def similar_entities(message: recommendations.SimilarEntitiesResponse) -> values
     return values.Recommendations(
         items=_items(message.items),
         recommendation_id=message.recommendation_id,
+        degraded=tuple(message.degraded),
         next_page_token=message.next_page_token,
     )
 
@@ -162,6 +163,7 @@ def trending(message: recommendations.TrendingResponse) -> values.TrendingEntiti
         window_start=instant(message, "window_start"),
         window_end=instant(message, "window_end"),
         next_page_token=message.next_page_token,
+        degraded=tuple(message.degraded),
     )
 
 

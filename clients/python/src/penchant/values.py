@@ -122,12 +122,17 @@ class Recommendations:
 
 @dataclass(frozen=True, slots=True)
 class TrendingEntities:
-    """What gathered the most interactions between `window_start` and `window_end`."""
+    """What gathered the most interactions between `window_start` and `window_end`.
+
+    Attributes:
+        degraded: what could not take part; empty in normal times. Then there is no window.
+    """
 
     items: tuple[Recommendation, ...]
     window_start: datetime | None
     window_end: datetime | None
     next_page_token: str = ""
+    degraded: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.items)

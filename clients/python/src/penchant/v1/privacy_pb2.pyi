@@ -68,7 +68,7 @@ class ErasureReceipt(_message.Message):
     """subject is "user" or "tenant"."""
     payload: _builtins.bytes
     """payload is what is signed: JSON in UTF-8 with all of the above, a salt and the scrypt hash of the
-    user's id under it. docs/security.md has the form.
+    user's id under it. docs/privacy.md has the form.
     """
     signature: _builtins.bytes
     """signature is Ed25519 over payload, 64 bytes."""

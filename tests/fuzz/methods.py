@@ -1,0 +1,62 @@
+"""Every method that the server has, health, reflection and channelz too, from the descriptors."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import grpc_channelz.v1.channelz_pb2
+import grpc_health.v1.health_pb2
+import grpc_reflection.v1alpha.reflection_pb2  # noqa: F401 - as above, for the descriptors
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from server.wiring import SERVICES
+
+FOREIGN = (
+    "grpc.health.v1.Health",
+    "grpc.channelz.v1.Channelz",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+_REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is called, and what goes in and comes out."""
+
+    path: str
+    asked: Descriptor
+    answered: Descriptor
+    client_streams: bool
+    server_streams: bool
+
+    @property
+    def name(self) -> str:
+        service, _, name = self.path[1:].partition("/")
+        return f"{service.rpartition('.')[2]}.{name}"
+
+    @cached_property
+    def request(self) -> type[Message]:
+        return message_factory.GetMessageClass(self.asked)
+
+    @cached_property
+    def response(self) -> type[Message]:
+        return message_factory.GetMessageClass(self.answered)
+
+
+def all_methods() -> list[Method]:
+    """Both versions of reflection are there; v1 has the messages of v1alpha."""
+    pool = descriptor_pool.Default()
+    found = [
+        Method(
+            f"/{service}/{method.name}",
+            method.input_type,
+            method.output_type,
+            method.client_streaming,
+            method.server_streaming,
+        )
+        for service in (*(name for name, _, _ in SERVICES), *FOREIGN)
+        for method in pool.FindServiceByName(service).methods
+    ]
+    last = found[-1]
+    return [*found, Method(_REFLECTION_V1, last.asked, last.answered, True, True)]
