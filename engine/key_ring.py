@@ -17,7 +17,7 @@ from storage.exceptions import Unavailable
 LOOK_SECS = 0.5
 """Between looks for changes: half of the second within which a revocation works."""
 TRUSTED_SECS = 60.0
-"""For how long known keys stay good while PostgreSQL does not answer."""
+"""For how long known keys stay good at least while PostgreSQL does not answer."""
 
 _QUERY_SECS = 2.0
 _SECS_BETWEEN_LOOKS = 0.05
@@ -40,6 +40,7 @@ class KeyRing:
     Args:
         store: where they are.
         hasher: of what callers send.
+        trusted_secs: for how long known keys stay good while PostgreSQL does not answer.
         clock: the present, for expiry.
     """
 
@@ -48,10 +49,12 @@ class KeyRing:
         store: ApiKeyStore,
         hasher: KeyHasher,
         *,
+        trusted_secs: float = TRUSTED_SECS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._hasher = hasher
+        self.trusted_secs = trusted_secs
         self._clock = clock
         self._known: dict[str, _Known] = {}
         self._count = 0
@@ -70,8 +73,8 @@ class KeyRing:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether what is known was true a minute ago or later."""
-        return time.monotonic() - self._heard_at <= TRUSTED_SECS
+        """Whether what is known was true `trusted_secs` ago or later."""
+        return time.monotonic() - self._heard_at <= self.trusted_secs
 
     def find(self, text: str) -> Principal | None:
         """Whose key a text is; None for what is no key, or unknown, altered or ended.

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from engine.access import ANONYMOUS, Principal
-from engine.key_ring import LOOK_SECS, TRUSTED_SECS, KeyRing
+from engine.key_ring import LOOK_SECS, KeyRing
 from engine.key_text import PREFIX
 from storage.exceptions import PenchantError, Unauthenticated, Unavailable
 
@@ -105,7 +105,7 @@ class Authenticator:
     async def _owner_of(self, text: str) -> Principal:
         if not self._ring.is_trusted:
             raise Unavailable(
-                f"API keys could not be read for {TRUSTED_SECS:.0f} seconds.",
+                f"API keys could not be read for {self._ring.trusted_secs:.0f} seconds.",
                 retry_after=_RETRY_SECS,
             )
         principal = self._ring.find(text)

@@ -17,7 +17,7 @@ from engine.erasure import Privacy
 from engine.erasure_watch import ErasureWatch
 from engine.ingest import InteractionLog
 from engine.integrity import Integrity
-from engine.key_ring import KeyRing
+from engine.key_ring import TRUSTED_SECS, KeyRing
 from engine.key_text import KeyHasher
 from engine.last_good import LastGood
 from engine.quotas import TenantQuotas
@@ -186,7 +186,10 @@ def build_deps(
         ),
         tokens=tokens,
         keys=ApiKeys(keys, hasher),
-        key_ring=KeyRing(keys, hasher),
+        # Last good answers are worth nothing to callers whose keys have run out.
+        key_ring=KeyRing(
+            keys, hasher, trusted_secs=max(TRUSTED_SECS, settings.degraded_max_age_secs)
+        ),
     )
 
 

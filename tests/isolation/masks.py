@@ -163,6 +163,7 @@ MASKS: dict[str, Mask] = {
         "is the time that trainings took",
         "QuotaUsage.training_minutes_today",
     ),
+    "TrainModelMetadata.phase": Mask("is reported now and then, while a training runs", _gone),
     "ApiKey.last_used_at": Mask("is written now and then, in the background", _gone),
     **_ids(
         "recommendation",
@@ -215,8 +216,6 @@ MASKS: dict[str, Mask] = {
     ),
     **_numbers(
         _SEQUENCE,
-        "Tenant.placement",
-        "PlaceTenantResponse.placement",
         "GetIndexStatsResponse.placement",
         "AuditEvent.event_id",
     ),
@@ -232,7 +231,6 @@ MASKS: dict[str, Mask] = {
         "GetPoolStatsResponse.idle",
         "GetCacheStatsResponse.hits",
         "GetCacheStatsResponse.misses",
-        "GetCacheStatsResponse.errors",
         "GetCacheStatsResponse.memory_bytes",
     ),
 }

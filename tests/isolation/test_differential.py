@@ -1,6 +1,7 @@
 """What tenant A is told does not depend on tenant B, byte for byte, whatever B has and does."""
 
 from datetime import UTC, datetime
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,10 @@ async def records(
 
 
 def differences(one: Record, other: Record) -> list[str]:
-    """The steps whose bytes differ, with both texts."""
+    """The steps whose bytes differ, and the lines that do."""
     assert [e.label for e in one.entries] == [e.label for e in other.entries]
     return [
-        f"{left.label}:\n{left.text}\n---\n{right.text}"
+        "\n".join([left.label, *unified_diff(left.text.split("\n"), right.text.split("\n"), n=1)])
         for left, right in zip(one.entries, other.entries, strict=True)
         if left.told != right.told
     ]
@@ -83,7 +84,8 @@ async def test_every_method_has_a_case() -> None:
 async def test_answers_do_not_depend_on_another_tenant(
     records: dict[str, Record], world: str
 ) -> None:
-    assert differences(records["empty"], records[world]) == []
+    found = differences(records["empty"], records[world])
+    assert not found, "\n\n".join(found)
 
 
 async def test_steps_end_as_they_should(records: dict[str, Record]) -> None:

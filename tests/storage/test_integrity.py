@@ -122,7 +122,7 @@ async def test_index_that_is_being_built_anew_is_no_problem(
     maintenance_database: Database,
 ) -> None:
     quality = IndexQualityStore(owner_database, maintenance_database)
-    for _ in range(3):
+    for _ in range(8):
         building = asyncio.create_task(quality.rebuild(placed.placement))
         while not building.done():
             assert (await store.indexes(placed)).examples == ()
