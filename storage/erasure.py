@@ -27,19 +27,19 @@ _TENANTS = load("tenants")
 _ENTITIES = load("entities")
 _PLACEMENTS = load("placements")
 
-_REMOVALS = (
-    ("interaction_keys", _SQL["remove_keys"]),
-    ("user_profiles", _SQL["remove_profile"]),
-    ("user_segments", _SQL["remove_segment"]),
-    ("entity_neighbours", _SQL["remove_neighbours"]),
-    ("entities", _SQL["remove_entity"]),
-    ("profile_rebuilds", _SQL["remove_rebuild"]),
-    ("embeddings", _SQL["remove_embeddings"]),
-    ("trending_entities", _SQL["remove_trending"]),
-    ("popular_entities", _SQL["remove_popular"]),
-    ("prediction_cache", _SQL["remove_predictions"]),
-    ("answer_log", load("answer_log")["delete_answers_of_user"]),
-)
+_REMOVALS = {
+    "interaction_keys": _SQL["remove_keys"],
+    "user_profiles": _SQL["remove_profile"],
+    "user_segments": _SQL["remove_segment"],
+    "entity_neighbours": _SQL["remove_neighbours"],
+    "entities": _SQL["remove_entity"],
+    "profile_rebuilds": _SQL["remove_rebuild"],
+    "embeddings": _SQL["remove_embeddings"],
+    "trending_entities": _SQL["remove_trending"],
+    "popular_entities": _SQL["remove_popular"],
+    "prediction_cache": _SQL["remove_predictions"],
+    "answer_log": load("answer_log")["delete_answers_of_user"],
+}
 """By table, in this order; the interactions themselves, which lead to the keys, come last."""
 
 _STEP_TIMEOUT_SECS = 600.0
@@ -149,8 +149,10 @@ class ErasureStore:
             )
             versions = [r["label"] for r in await connection.fetch(_SQL["versions_that_saw"], *who)]
             counts = {
-                table: int(await connection.fetchval(statement, *who, timeout=_STEP_TIMEOUT_SECS))
-                for table, statement in _REMOVALS
+                table: int(
+                    await connection.fetchval(_REMOVALS[table], *who, timeout=_STEP_TIMEOUT_SECS)
+                )
+                for table in _REMOVALS
             }
             users = await connection.fetch(
                 _SQL["remove_interactions"], *who, timeout=_STEP_TIMEOUT_SECS

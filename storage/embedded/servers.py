@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
+import structlog
 from filelock import AsyncFileLock, Timeout
 
 from storage.embedded import processes
@@ -19,6 +20,9 @@ from storage.exceptions import Unavailable
 
 _START_SECS = 120.0
 _POLL_SECS = 0.02
+_WATCH_SECS = 0.5
+
+_log = structlog.get_logger(__name__)
 
 
 class _Server(Protocol):
@@ -46,7 +50,7 @@ class EmbeddedServers:
         self.data_dir = data_dir
         self.database_url: str | None = None
         self.redis_url: str | None = None
-        self._children: list[tuple[_Server, subprocess.Popen[bytes]]] = []
+        self._children: dict[_Server, subprocess.Popen[bytes]] = {}
 
     @classmethod
     async def start(
@@ -92,12 +96,29 @@ class EmbeddedServers:
             await lock.acquire()
         try:
             while self._children:
-                server, process = self._children.pop()
+                server, process = self._children.popitem()
                 await processes.stop(process, server.stop_signal)
                 with contextlib.suppress(OSError):
                     server.sockets.rmdir()
         finally:
             await lock.release()
+
+    async def keep_running(self) -> None:
+        """Starts again what this object started and what then died by itself, until cancelled."""
+        while True:
+            await asyncio.sleep(_WATCH_SECS)
+            for server, process in tuple(self._children.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                _log.error("bundled server died", server=server.name, code=code)
+                try:
+                    async with AsyncFileLock(self.data_dir / "start.lock", timeout=_START_SECS):
+                        await self._start_or_join(server)
+                except (Unavailable, Timeout) as error:
+                    _log.warning("bundled server is not back yet", message=str(error))
+                else:
+                    _log.info("bundled server is back", server=server.name)
 
     async def _start_or_join(self, server: _Server) -> None:
         owner_file = server.log.with_suffix(".owner")
@@ -105,12 +126,13 @@ class EmbeddedServers:
         if running is not None:
             if processes.parent_of(running) == processes.read_pid(owner_file):
                 await _wait_ready(server, lambda: processes.alive(running))
+                self._children.pop(server, None)
                 return
             await processes.stop_orphan(running, server.stop_signal, server.name)
         await server.prepare()
         owner_file.write_text(f"{os.getpid()}\n")
         process = processes.spawn(server.program())
-        self._children.append((server, process))
+        self._children[server] = process
         await _wait_ready(server, lambda: process.poll() is None)
         await server.finish()
 

@@ -94,11 +94,14 @@ UPDATE catalogue_revisions SET revision = nextval('revision_seq')
 WHERE tenant_id = $1 AND slot = pg_backend_pid() % 16;
 
 -- name: index_stats
--- Size and use of a tenant's placement (owner's view of the catalogue; maintenance).
+-- Size and use of a tenant's placement (owner's view of the catalogue; maintenance). The shared one's
+-- size would tell a tenant of the others: it is 0.
 SELECT t.placement,
     (SELECT count(*) FROM entities e WHERE e.placement = t.placement AND e.tenant_id = t.tenant_id) AS entity_count,
     (SELECT count(e.feature_vector) FROM entities e WHERE e.placement = t.placement AND e.tenant_id = t.tenant_id) AS vector_count,
-    coalesce(pg_total_relation_size(to_regclass('entities_p' || t.placement)), 0) AS table_bytes,
+    CASE WHEN t.placement = 0 THEN 0
+        ELSE coalesce(pg_total_relation_size(to_regclass('entities_p' || t.placement)), 0)
+    END AS table_bytes,
     i.indexrelname AS index_name,
     coalesce(pg_relation_size(i.indexrelid), 0) AS index_bytes,
     coalesce(i.idx_scan, 0) AS index_scans, q.recall, q.measured_at,

@@ -45,6 +45,8 @@ def _is_fixed(expression: ast.expr, names: dict[str, ast.expr]) -> bool:
             return True
         case ast.Name(id=name):
             return name in names and _is_fixed(names[name], names)
+        case ast.Dict(values=statements):
+            return all(_is_fixed(statement, names) for statement in statements)
         case ast.Subscript(value=table):
             return _is_fixed(table, names)
         case ast.Call(func=ast.Name(id=reader)):
