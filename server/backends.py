@@ -1,5 +1,6 @@
 """PostgreSQL and Redis for a command: those configured, else the bundled ones."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,8 @@ from storage.tenants import TenantStore
 async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[Settings]:
     """Settings with both URLs filled; bundled servers that this starts stop at the end.
 
+    One that dies before is started again.
+
     Args:
         redis: whether a Redis is wanted at all.
 
@@ -33,6 +36,7 @@ async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[S
     servers = await EmbeddedServers.start(
         settings.data_dir, postgres=needs_postgres, redis=needs_redis
     )
+    keeper = asyncio.create_task(servers.keep_running())
     try:
         changes: dict[str, object] = {}
         if servers.database_url is not None:
@@ -44,6 +48,8 @@ async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[S
             )
         yield settings.model_copy(update=changes)
     finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
         await servers.stop()
 
 

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from server.admission import Admission
-from storage.exceptions import InvalidArgument
+from storage.exceptions import InvalidArgument, Unimplemented
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -52,11 +52,11 @@ def rebuild(handler: Handler, serve: Serve, guard: Guard, admission: Admission) 
     behaviour = _behaviour(handler, guard)
 
     async def one(raw: bytes, context: Context) -> Any:
-        return await serve(context, lambda: behaviour(parse(raw), context))
+        return await serve(context, lambda: _begin(behaviour, parse(raw), context))
 
     async def many(raw: AsyncIterator[bytes], context: Context) -> Any:
         messages = _Messages(raw, parse, admission)
-        return await serve(context, lambda: behaviour(messages, context))
+        return await serve(context, lambda: _begin(behaviour, messages, context))
 
     return _Handler(
         request_streaming=handler.request_streaming,
@@ -64,6 +64,16 @@ def rebuild(handler: Handler, serve: Serve, guard: Guard, admission: Admission) 
         response_serializer=handler.response_serializer,
         behaviour=many if handler.request_streaming else one,
     )
+
+
+def _begin(
+    behaviour: Callable[[Any, Context], Awaitable[Any]], request: Any, context: Context
+) -> Awaitable[Any]:
+    try:
+        return behaviour(request, context)
+    except NotImplementedError:
+        # Generated servicers raise it, not within a coroutine, for what nobody has written.
+        raise Unimplemented from None
 
 
 class _Handler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in the stubs alone

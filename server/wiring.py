@@ -106,6 +106,9 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
 )
 """Every service: its name, how it is added, and its servicer. A new one is one more line."""
 
+# gRPC cancels calls of any caller once about a thousand wait to be taken: without a limit one
+# connection that opens and resets streams would have all others refused.
+_STREAMS_A_CONNECTION = 100
 _QUEUED_SECS = 0.1
 _LAST_SECS = 0.5
 
@@ -187,6 +190,7 @@ def build_server(settings: Settings, deps: Deps) -> Server:
         options=(
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_concurrent_streams", _STREAMS_A_CONNECTION),
             ("grpc.max_connection_age_ms", int(settings.max_connection_age_secs * 1000)),
             (
                 "grpc.max_connection_age_grace_ms",

@@ -20,7 +20,7 @@ class Backends:
     async def start(self) -> None:
         """Starts what does not run."""
         for former in self._started:
-            for _, process in former._children:
+            for process in former._children.values():
                 process.poll()  # a killed one that nobody reaped looks alive to its successor
         servers = await EmbeddedServers.start(
             self._directory, postgres=True, redis=True, durable=self._durable

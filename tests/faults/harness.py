@@ -111,15 +111,26 @@ class World:
 
     async def full_strength(self, workers: int) -> None:
         """Until so many workers take connections."""
-        await until(lambda: _so(len(self.listening_workers()) >= workers))
+
+        async def so() -> bool:
+            return len(self.listening_workers()) >= workers
+
+        await until(so)
+
+    def bundled(self, pid_file: str) -> int:
+        """The process id of a bundled server."""
+        pid = read_pid(self.data_dir / pid_file)
+        assert pid is not None
+        return pid
+
+    async def replaced(self, pid_file: str, dead: int) -> bool:
+        """Whether a bundled server runs that is another than the dead one."""
+        pid = read_pid(self.data_dir / pid_file)
+        return pid is not None and pid != dead and alive(pid)
 
     async def healthy(self) -> bool:
         """Whether every instance says that it serves everything."""
         return all([await serving(instance.target) for instance in self.instances])
-
-
-async def _so(condition: bool) -> bool:
-    return condition
 
 
 async def serving(target: str) -> bool:

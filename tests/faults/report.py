@@ -25,10 +25,14 @@ def note(request: pytest.FixtureRequest, row: Row) -> None:
     request.node.user_properties.append((_PROPERTY, asdict(row)))
 
 
+def titles() -> list[str]:
+    """The heads of the table's columns."""
+    return [_TITLES.get(field.name, field.name) for field in fields(Row)]
+
+
 def table(rows: Iterable[Row]) -> list[str]:
     """The lines of a Markdown table with aligned columns."""
-    names = [field.name for field in fields(Row)]
-    cells = [[_TITLES.get(name, name) for name in names]]
+    cells = [titles()]
     cells += [[str(value) for value in asdict(row).values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * width for width in widths]

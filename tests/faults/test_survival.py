@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.timeout(4 * 3600 if os.environ.get("ROUNDS") else 600),
 ]
 
+POSTGRES_PID, REDIS_PID = "postgres/postmaster.pid", "redis.pid"
 Fault = Callable[[World], Awaitable[None]]
 
 
@@ -50,9 +51,7 @@ async def command(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wor
         yield world
 
 
-async def suffer(
-    world: World, name: str, fault: Fault, request: pytest.FixtureRequest, *, may_fail: bool
-) -> None:
+async def suffer(world: World, name: str, fault: Fault, request: pytest.FixtureRequest) -> None:
     """Rounds of a fault under load, a row of the table, and the promises that hold for it."""
     rounds = rounds_of(short=request.config.getoption("--short"))
     ledger = Ledger(name.replace(" ", "-"))
@@ -67,7 +66,7 @@ async def suffer(
     told = f"{ledger.failed} {ledger.wrong[:5]}"
     assert (row.lost, row.doubled, row.wrong) == (0, 0, 0), told
     assert row.acknowledged == row.found > 10 * rounds
-    if not may_fail:
+    if not FAULTS[name]:
         assert row.failed == 0, told
 
 
@@ -164,6 +163,19 @@ async def all_killed(world: World) -> None:
     await until(world.healthy)
 
 
+async def bundled_postgres_killed(world: World) -> None:
+    dead, *others = family(world.bundled(POSTGRES_PID))
+    kill(dead, *(others if world.chance.random() < 0.5 else ()))
+    await until(functools.partial(world.replaced, POSTGRES_PID, dead))
+    await until(world.healthy)
+
+
+async def bundled_redis_killed(world: World) -> None:
+    dead = world.bundled(REDIS_PID)
+    kill(dead)
+    await until(functools.partial(world.replaced, REDIS_PID, dead))
+
+
 PROMISED_WITHOUT_A_FAILED_CALL: dict[str, Fault] = {
     "workers restarted in turn": workers_restarted,
     "worker frozen": worker_frozen,
@@ -179,19 +191,30 @@ WITH_FAILED_CALLS: dict[str, Fault] = {
     "PostgreSQL frozen": postgres_frozen,
     "PostgreSQL read only": postgres_read_only,
 }
-OF_ONE_COMMAND: dict[str, Fault] = {"parent killed": parent_killed, "all killed": all_killed}
+OF_ONE_COMMAND: dict[str, Fault] = {
+    "bundled PostgreSQL killed": bundled_postgres_killed,
+    "bundled Redis killed": bundled_redis_killed,
+    "parent killed": parent_killed,
+    "all killed": all_killed,
+}
+SIGTERM = "SIGTERM"
+FAULTS = {
+    **dict.fromkeys([*WITH_FAILED_CALLS, *OF_ONE_COMMAND], True),
+    **dict.fromkeys([*PROMISED_WITHOUT_A_FAILED_CALL, "bundled Redis killed", SIGTERM], False),
+}
+"""Every fault, and whether calls may fail in it."""
 
 
 @pytest.mark.parametrize("name", WITH_FAILED_CALLS)
 async def test_acknowledged_survives(
     servers: World, name: str, request: pytest.FixtureRequest
 ) -> None:
-    await suffer(servers, name, WITH_FAILED_CALLS[name], request, may_fail=True)
+    await suffer(servers, name, WITH_FAILED_CALLS[name], request)
 
 
 @pytest.mark.parametrize("name", PROMISED_WITHOUT_A_FAILED_CALL)
 async def test_no_call_fails(servers: World, name: str, request: pytest.FixtureRequest) -> None:
-    await suffer(servers, name, PROMISED_WITHOUT_A_FAILED_CALL[name], request, may_fail=False)
+    await suffer(servers, name, PROMISED_WITHOUT_A_FAILED_CALL[name], request)
 
 
 async def test_no_call_fails_while_one_of_two_instances_is_stopped(
@@ -208,11 +231,11 @@ async def test_no_call_fails_while_one_of_two_instances_is_stopped(
         await until(world.healthy)
         await asyncio.sleep(RECONNECT_SECS)
 
-    await suffer(servers, "SIGTERM", stopped, request, may_fail=False)
+    await suffer(servers, SIGTERM, stopped, request)
 
 
 @pytest.mark.parametrize("name", OF_ONE_COMMAND)
 async def test_acknowledged_survives_with_the_bundled_servers(
     command: World, name: str, request: pytest.FixtureRequest
 ) -> None:
-    await suffer(command, name, OF_ONE_COMMAND[name], request, may_fail=True)
+    await suffer(command, name, OF_ONE_COMMAND[name], request)

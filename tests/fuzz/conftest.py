@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from server.settings import Settings
+from tests.rpc.conftest import settings_for
 from tests.service.conftest import services  # noqa: F401 - a fixture
 from tests.service.processes import RunningService, Services
 
@@ -26,3 +28,9 @@ async def served(
     )
     await asyncio.to_thread(service.wait_ready)
     return service
+
+
+@pytest.fixture
+def settings(services: Services, database_url: str, redis_url: str) -> Settings:  # noqa: F811
+    """The settings of that service, for what runs beside it."""
+    return settings_for(database_url, redis_url, services.home / "data")

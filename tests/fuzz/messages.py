@@ -71,7 +71,18 @@ _TEXTS = (
 )
 _SECONDS = (0, -1, 1, -62135596800, 253402300799, 253402300800, -62135596801, 2**63 - 1, -(2**63))
 _NANOS = (0, 1, 999_999_999, 1_000_000_000, -1, -999_999_999, 2**31 - 1, -(2**31))
+_NEEDED = {
+    *("name", "entity_type", "entity_id", "user_id", "interaction_type", "tenant_id", "version"),
+    *("recommendation_id", "key_id", "receipt_id", "operation", "target_user_id"),
+    *("weight", "scopes"),
+}
+_SELDOM = {
+    *("session_id", "scenario", "rotation", "model_version", "page_token", "update_mask"),
+    "algorithm",
+}
+_OPERATIONS = "google.longrunning."
 _MAX_MESSAGES_DEEP = 6
+_MAX_VALUES = 2000
 
 
 class Names:
@@ -109,6 +120,7 @@ class Generator:
         self._chance = chance
         self._names = names
         self.wildness = 0.0
+        self._left = 0
         self._special: dict[str, Callable[[Any], None]] = {
             "google.protobuf.Timestamp": self._timestamp,
             "google.protobuf.Duration": self._duration,
@@ -119,6 +131,7 @@ class Generator:
     def message(self, kind: type[Message]) -> Message:
         """One message of the type."""
         self.wildness = self._chance.choice((0.0, 0.0, 0.02, 0.1, 0.3, 0.8))
+        self._left = _MAX_VALUES
         made = kind()
         self._fill(made, 0)
         return made
@@ -143,9 +156,15 @@ class Generator:
             if field.containing_oneof is not None and len(field.containing_oneof.fields) > 1:
                 if chosen[field.containing_oneof.name] is not field:
                     continue
-            elif self._chance.random() > (share if _is_extra(field) else 0.93):
+            elif self._chance.random() > self._share(field, share):
                 continue
             self._set(message, field, depth)
+
+    def _share(self, field: FieldDescriptor, share: float) -> float:
+        """How often a message has a field; requests make no sense without some."""
+        if field.name in _SELDOM and not self._wild():
+            return 0.05
+        return 0.95 if field.name in _NEEDED or field.message_type is not None else share
 
     def _set(self, message: Any, field: FieldDescriptor, depth: int) -> None:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -184,16 +203,22 @@ class Generator:
                 self._fill(target.add(), depth + 1)
 
     def _count(self) -> int:
+        """How many elements; none once the message has as many as it may."""
         if self._wild():
-            return self._chance.choice((0, 1, 2, 17, 65, 101, 300))
-        return self._chance.choice((0, 1, 1, 2, 3))
+            count = self._chance.choice((0, 1, 2, 17, 65, 101, 300, 1001))
+        else:
+            count = self._chance.choice((0, 1, 1, 1, 1, 2, 2, 3))
+        count = min(count, self._left)
+        self._left -= count
+        return count
 
     def _scalar(self, field: FieldDescriptor) -> Any:
         kind = field.cpp_type
         if kind == FieldDescriptor.CPPTYPE_STRING:
             if field.type == FieldDescriptor.TYPE_BYTES:
                 return self._chance.randbytes(self._chance.choice((0, 1, 16, 300, 5000)))
-            return self._text(field.name)
+            of_operation = field.containing_type.full_name.startswith(_OPERATIONS)
+            return self._text("operation" if of_operation else field.name)
         if kind == FieldDescriptor.CPPTYPE_BOOL:
             return self._chance.random() < 0.3
         if kind == FieldDescriptor.CPPTYPE_ENUM:
@@ -208,7 +233,7 @@ class Generator:
     def _float(self) -> float:
         if self._wild():
             return self._chance.choice(_FLOATS + _WILD_FLOATS)
-        return self._chance.choice((0.5, 1.0, round(self._chance.random(), 3), 2.0))
+        return self._chance.choice((0.5, 1.0, round(self._chance.random(), 3)))
 
     def _int(self, kind: int) -> int:
         if not self._wild():
@@ -231,16 +256,14 @@ class Generator:
             case 1:
                 return "".join(chance.choices(string.printable, k=chance.choice((1, 5, 40, 300))))
             case 2 if self._wild():
-                return chance.choice(("a", "é", "😀")) * chance.choice((1000, 5000, 70_000))
+                return chance.choice(("a", "é", "😀")) * chance.choice((300, 1000, 1000, 5000))
             case 3 | 4 if not self.wildness:
                 return f"n{chance.randrange(1000)}"
         return chance.choice(_TEXTS)
 
     def _paths(self, message: Any) -> list[str]:
         """Paths of the other fields, of their fields, and such as are none."""
-        parts = [
-            f.message_type for f in message.DESCRIPTOR.fields if f.message_type is not None
-        ]
+        parts = [f.message_type for f in message.DESCRIPTOR.fields if f.message_type is not None]
         good = [field.name for part in parts for field in part.fields]
         good += ["settings.unknown_entities", "settings.source_weights", "attributes.year", "year"]
         count = self._chance.choice((0, 1, 2, 5, 40 if self._wild() else 1))
@@ -254,14 +277,15 @@ class Generator:
             message.seconds = self._chance.choice(_SECONDS)
             message.nanos = self._chance.choice(_NANOS)
         else:
-            message.seconds = int(time.time()) - self._chance.randrange(-3600, 10 * 86400)
+            age = self._chance.randrange(-10 if self._chance.random() < 0.2 else 0, 10)
+            message.seconds = int(time.time()) - age * 86400
 
     def _duration(self, message: Any) -> None:
         if self._wild():
             message.seconds = self._chance.choice((*_SECONDS, 315_576_000_000, -315_576_000_001))
             message.nanos = self._chance.choice(_NANOS)
         else:
-            message.seconds = self._chance.choice((0, 60, 3600, 86400, 30 * 86400))
+            message.seconds = self._chance.choice((3600, 86400, 30 * 86400))
 
     def _struct(self, message: Any, depth: int) -> None:
         names = ("year", "genres", "title", "sold", "k", "neighbours", "author")
@@ -298,9 +322,3 @@ class Generator:
         for _ in range(levels):
             message = message.struct_value.fields["d"]
         message.number_value = 1
-
-
-def _is_extra(field: FieldDescriptor) -> bool:
-    """Whether requests make sense without it, by its name."""
-    needed = {"name", "entity_type", "entity_id", "user_id", "interaction_type", "tenant_id"}
-    return field.name not in needed and field.message_type is None or field.is_repeated

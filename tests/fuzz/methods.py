@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import grpc_channelz.v1.channelz_pb2
-import grpc_health.v1.health_pb2
 import grpc_reflection.v1alpha.reflection_pb2  # noqa: F401 - as above, for the descriptors
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor

@@ -1,38 +1,35 @@
 """Messages of every kind to every method: no crash, no INTERNAL or UNKNOWN, memory flat."""
 
-import asyncio
 import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from jobs.context import job_context
 from jobs.registry import run_once
-from tests.fuzz.attack import Attack, Findings
+from server.settings import Settings
+from tests.fuzz.attack import Attack, Fault, Findings
+from tests.fuzz.methods import all_methods
+from tests.fuzz.processes import OWN_CONNECTION, assert_alive, events, faults_in, resident
 from tests.fuzz.world import World
-from tests.rpc.conftest import settings_for
 from tests.service.processes import RunningService
 
 pytestmark = pytest.mark.xdist_group("service")
 
-CONCURRENCY = 16
+CONCURRENCY = 24
 _BATCH = 2000
 _BATCHES_A_WORLD = 5
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),
-)
 
 
 @asynccontextmanager
 async def attacked(service: RunningService, home: Path, seed: int) -> AsyncIterator[Attack]:
     """A seeded world and callers with two connections."""
-    channels = [grpc.aio.insecure_channel(service.target, options=_OPTIONS) for _ in range(2)]
+    channels = [grpc.aio.insecure_channel(service.target, options=OWN_CONNECTION) for _ in range(2)]
     try:
         world = World(channels[0], home)
         await world.begin()
@@ -42,27 +39,14 @@ async def attacked(service: RunningService, home: Path, seed: int) -> AsyncItera
             await channel.close()
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds (Linux)."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-async def assert_alive(service: RunningService, workers: list[int]) -> None:
-    """The worker is the one that began, and says that it serves."""
-    assert service.workers() == workers
-    async with grpc.aio.insecure_channel(service.target, options=_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
-    assert reply.status == health_pb2.HealthCheckResponse.SERVING
-
-
 def explained(service: RunningService, findings: Findings) -> str:
-    """Faults with what the log says of them."""
-    events = {event.get("request_id"): event for event in service.events()}
-    return "\n\n".join(
-        f"{fault}\n{(events.get(fault.request_id) or {}).get('exception', 'not in the log')}"
-        for fault in findings.faults[:20]
-    )
+    """One fault of each kind, with what the log says of it."""
+    known = {event.get("request_id"): event for event in events(service)}
+    kinds: dict[tuple[str, str], Fault] = {}
+    for fault in findings.faults:
+        trace = str((known.get(fault.request_id) or {}).get("exception", "not in the log"))
+        kinds.setdefault((fault.method, trace), fault)
+    return "\n\n".join(f"{fault}\n{trace}" for (_, trace), fault in kinds.items())
 
 
 async def test_thousand_messages_of_every_kind_find_no_fault(
@@ -74,5 +58,50 @@ async def test_thousand_messages_of_every_kind_find_no_fault(
         await assert_alive(served, workers)
     findings = attack.findings
     assert not findings.faults, explained(served, findings)
-    assert len(findings.codes) >= 70
+    assert faults_in(served) == []
+    assert len(findings.codes) == len(all_methods())
     assert findings.totals()["OK"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(6 * 3600)
+async def test_messages_of_every_kind_find_no_fault(
+    served: RunningService,
+    settings: Settings,
+    tmp_path: Path,
+    short: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """MESSAGES of them, 200,000 where nothing is said; SEED makes another run."""
+    messages = int(os.environ.get("MESSAGES") or (10_000 if short else 200_000))
+    seed = int(os.environ.get("SEED") or 5)
+    workers = served.workers()
+    async with attacked(served, tmp_path, seed) as attack:
+        findings = attack.findings
+        while findings.messages < messages:
+            await attack.batch(_BATCH, CONCURRENCY)
+            await assert_alive(served, workers)
+            findings.memory.append(resident(workers[0]))
+            with capsys.disabled():
+                sys.stdout.write(
+                    f"{findings.messages} messages, {len(findings.faults)} faults, "
+                    f"{findings.memory[-1] >> 20} MiB\n"
+                )
+            if len(findings.memory) % _BATCHES_A_WORLD == 0:
+                async with job_context(settings) as context:
+                    await run_once(context)
+                await attack.world.renew()
+    with capsys.disabled():
+        sys.stdout.write("\n" + "\n".join(findings.table()) + "\n")
+        slowest = sorted(findings.slowest.items(), key=lambda pair: -pair[1])[:10]
+        sys.stdout.write(f"slowest calls: {slowest}\n")
+    assert not findings.faults, explained(served, findings)
+    assert faults_in(served) == []
+    assert_flat(findings.memory)
+
+
+def assert_flat(memory: list[int]) -> None:
+    """The last third of a run holds no more memory than the second."""
+    third = len(memory) // 3
+    if third >= 3:
+        assert max(memory[-third:]) <= 1.1 * max(memory[third : 2 * third])

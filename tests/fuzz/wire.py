@@ -78,13 +78,13 @@ def _cut(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:
 
 
 def _double(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:
-    begin, end = sorted(chance.randrange(len(raw) + 1) for _ in range(2))
+    begin, end = sorted(chance.randrange(min(len(raw), 50_000) + 1) for _ in range(2))
     return raw[:end] + raw[begin:end] + raw[end:]
 
 
 def _repeat_all(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:
     """Whole messages one after the other are merged into one."""
-    return raw * chance.choice((2, 3, 100 if len(raw) < 1000 else 2))
+    return raw * chance.choice((2, 3, 100)) if len(raw) < 2000 else raw
 
 
 def _insert(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:
@@ -130,7 +130,9 @@ def _length_lie(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:
 
 
 def _bad_tag(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:
-    return raw + chance.choice((b"\0", b"\x06", b"\x07", b"\xff" * 11, b"\x80" * 10 + b"\1", b"\x0a"))
+    return raw + chance.choice(
+        (b"\0", b"\x06", b"\x07", b"\xff" * 11, b"\x80" * 10 + b"\1", b"\x0a")
+    )
 
 
 def _deep(raw: bytes, kind: Descriptor, chance: random.Random) -> bytes:

@@ -1,15 +1,12 @@
 """What the service under fuzzing holds: tenants, books, users, models, keys, and their names."""
 
 import hashlib
-import json
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import grpc
-from google.longrunning import operations_pb2_grpc
 from google.protobuf.struct_pb2 import Struct
 from penchant.v1 import (
     admin_pb2,
@@ -49,6 +46,7 @@ class World:
         key: the operator's; no message names it, so none can revoke it.
         names: what messages are made of.
         credentials: texts of keys that callers bring; new ones come from answers.
+        import_: the requests of an ImportModel that is taken.
     """
 
     def __init__(self, channel: grpc.aio.Channel, home: Path) -> None:
@@ -79,6 +77,7 @@ class World:
                 "value": ["sf", "crime"],
                 "segment_attribute": ["genres", "", "author.name"],
                 "source_weights": ["trending", "neighbours", "content", "popular", "model"],
+                "operation": ["operations", "operations/00000000-0000-0000-0000-000000000000"],
                 "pattern": ["*", "u*", "u?"],
                 "service": ["", "penchant.v1.InteractionService", "nobody"],
                 "file_containing_symbol": ["penchant.v1.EntityService", "google.protobuf.Any"],
@@ -89,6 +88,7 @@ class World:
             DIMENSION,
         )
         self.credentials: list[str] = []
+        self.import_: list[bytes] = []
 
     def hear(self, answer: Any) -> None:
         """Takes the names out of an answer."""
@@ -100,6 +100,8 @@ class World:
                     self.hear(part)
             elif field.name == "secret":
                 self.credentials = [*self.credentials[-9:], value]
+            elif field.name == "name" and not str(value).startswith("operations/"):
+                continue  # of a model that is being deleted, or of a service
             elif isinstance(value, str) and value != self._key_id:
                 for name in _HEARD.get(field.name, ()):
                     self.names.hear(name, value)
@@ -195,18 +197,18 @@ class World:
         content = path.read_bytes()
         path.unlink()
 
-        async def parts() -> AsyncIterator[model_pb2.ImportModelRequest]:
-            yield model_pb2.ImportModelRequest(
-                manifest=model_pb2.ModelManifest(
-                    model="knn",
-                    content_hash=hashlib.sha256(content).hexdigest(),
-                    size_bytes=len(content),
-                    manifest_json=json.dumps({}),
-                )
-            )
-            yield model_pb2.ImportModelRequest(chunk=content)
-
-        sent = await self._do(stub.ImportModel, parts())
+        manifest = model_pb2.ModelManifest(
+            model="knn",
+            content_hash=hashlib.sha256(content).hexdigest(),
+            size_bytes=len(content),
+            manifest_json="{}",
+        )
+        parts = [
+            model_pb2.ImportModelRequest(manifest=manifest),
+            model_pb2.ImportModelRequest(chunk=content),
+        ]
+        self.import_ = [part.SerializeToString() for part in parts]
+        sent = await self._do(stub.ImportModel, iter(parts))
         if sent is not None:
             self.hear(sent)
             await self._do(stub.PromoteVersion, model_pb2.PromoteVersionRequest(name="knn"))
@@ -223,9 +225,9 @@ _HEARD: dict[str, tuple[str, ...]] = {
     "version": ("version", "versions", "model_version"),
     "receipt_id": ("receipt_id",),
     "key_id": ("key_id",),
-    "name": ("name", "operation"),
+    "name": ("operation",),
+    "content_hash": ("content_hash",),
 }
-operations_pb2_grpc  # noqa: B018 - its descriptors
 
 
 def _books() -> entity_pb2.BatchUpsertEntitiesRequest:

@@ -19,7 +19,7 @@ class Actor:
 
     Attributes:
         prefix: begins all names, so that two actors share names or share none.
-        seed: of the vectors; actors of one seed have the same.
+        seed: of vectors, attributes and likes; actors of one seed have the same.
         day: midnight (UTC) before which everything happened, longer ago than trends look back.
         answers: what came back, by the step's label: a message, or a list of a stream's.
     """
@@ -86,9 +86,13 @@ class Work:
     what: str
 
 
+def full_name(method: str) -> str:
+    """The full name of a method, which may leave out penchant.v1."""
+    return method if method.startswith("google.") else f"penchant.v1.{method}"
+
+
 def step(
     method: str, make: Callable[[Actor], Requests], label: str = "", *, operator: bool = False
 ) -> Step:
     """A step of `Service.Method`; its label is the method's name unless given."""
-    full = method if method.startswith("google.") else f"penchant.v1.{method}"
-    return Step(full, make, label or method.rpartition(".")[2], operator)
+    return Step(full_name(method), make, label or method.rpartition(".")[2], operator)

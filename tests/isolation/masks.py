@@ -2,7 +2,8 @@
 
 import re
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ _API = "penchant.v1."
 _RANDOM = "is drawn at random"
 _CLOCK = "is the clock's at the time of the call"
 _SEQUENCE = "is of a sequence that all tenants share"
+_SPREAD = "quota_usage"
 _WORKER = "is of the whole worker, and told to the operator alone"
 
 
@@ -58,14 +60,19 @@ def _word(word: str) -> Callable[["Masks", Any], Any]:
     return lambda masks, value: word if isinstance(value, str) else word.encode()
 
 
-def _page_token(masks: "Masks", value: str) -> str:
-    """The token unpacked, so that what it carries is compared: not its time of issue and checksum."""
-    signed = _verified(value, b"")
+def token_parts(token: str) -> tuple[int, str, bytes, Any]:
+    """A page token's version, kind, hash of its request, and what it carries."""
+    signed = _verified(token, b"")
     version, flags, _, hashed, length = _HEADER.unpack_from(signed)
     kind, body = signed[_HEADER.size :][:length].decode(), signed[_HEADER.size + length :]
-    payload = msgpack.unpackb(_inflate(body) if flags else body)
+    return version, kind, hashed, msgpack.unpackb(_inflate(body) if flags else body)
+
+
+def _page_token(masks: "Masks", value: str) -> str:
+    """The token without its time of issue and checksum, so that what it carries is compared."""
+    version, kind, hashed, payload = token_parts(value)
     if isinstance(payload, list) and len(payload) == 2 and isinstance(payload[1], bytes):
-        rest = msgpack.unpackb(_rest(payload[1]))
+        rest = msgpack.unpackb(zlib.decompress(payload[1]))
         for item in rest:
             item[0] = 0  # the entity's number, of a sequence that all tenants share
         payload[1] = rest
@@ -74,10 +81,8 @@ def _page_token(masks: "Masks", value: str) -> str:
     return masks.text(repr((version, kind, hashed, payload)))
 
 
-def _rest(packed: bytes) -> bytes:
-    import zlib
-
-    return zlib.decompress(packed)
+def _all(clean: Callable[["Masks", Any], Any]) -> Callable[["Masks", Any], Any]:
+    return lambda masks, values: [clean(masks, one) for one in values]
 
 
 def _settings(masks: "Masks", value: Struct) -> Struct:
@@ -92,7 +97,7 @@ def _manifest(masks: "Masks", value: str) -> str:
 
 
 def _facts(found: dict[str, Any]) -> dict[str, Any]:
-    for name in ("tenant_created_at", "duration_secs", "peak_memory_bytes"):
+    for name in ("tenant_created_at", "data_as_of", "duration_secs", "peak_memory_bytes"):
         if name in found:
             found[name] = 0
     return found
@@ -116,7 +121,21 @@ def _receipt(masks: "Masks", value: bytes) -> bytes:
     for name in ("erased_at", "salt", "user_scrypt"):
         if name in found:
             found[name] = ""
+    if _SPREAD in found["counts"]:
+        found["counts"][_SPREAD] = 0
     return masks.text(orjson.dumps(found).decode()).encode()
+
+
+def _counts(masks: "Masks", value: Any) -> Any:
+    for one in value:
+        if one.store == _SPREAD:
+            one.count = 0
+    return value
+
+
+def _operation(masks: "Masks", value: str) -> str:
+    word = masks.stand_in("operation", value.removeprefix("operations/"))
+    return f"operations/{word}"
 
 
 def _times(*names: str) -> dict[str, Mask]:
@@ -174,10 +193,12 @@ MASKS: dict[str, Mask] = {
     ),
     **_ids("key", "ApiKey.key_id", "ApiKey.rotated_from"),
     **_ids("receipt", "ErasureReceipt.receipt_id"),
-    **_ids("operation", "google.longrunning.Operation.name"),
+    "google.longrunning.Operation.name": Mask(_RANDOM, _operation),
+    "EraseUserResponse.retrainings": Mask(_RANDOM, _all(_operation)),
     "CreateApiKeyResponse.secret": Mask(_RANDOM, _word("secret")),
     "RotateApiKeyResponse.secret": Mask(_RANDOM, _word("secret")),
     "ErasureReceipt.payload": Mask("holds a random salt and the time", _receipt),
+    "ErasureReceipt.counts": Mask("counts a row for each connection that wrote", _counts),
     "ErasureReceipt.signature": Mask("signs a random salt and the time", _word("signature")),
     **{
         f"{name}.freshness_token": Mask("is the number of a transaction", _word("token"))
@@ -231,10 +252,22 @@ MASKS: dict[str, Mask] = {
         "GetPoolStatsResponse.idle",
         "GetCacheStatsResponse.hits",
         "GetCacheStatsResponse.misses",
+        "GetCacheStatsResponse.errors",
         "GetCacheStatsResponse.memory_bytes",
     ),
 }
 """Masks by the field's full name, without penchant.v1."""
+
+SOMETIMES = frozenset(
+    {
+        "ApiKey.last_used_at",
+        "GetCacheStatsResponse.errors",
+        "GetIndexStatsResponse.index_scans",
+        "GetPoolStatsResponse.idle",
+        "TrainModelMetadata.phase",
+    }
+)
+"""Masks of fields that may be absent."""
 
 SORTED = {"ListApiKeysResponse.api_keys": "are in order of random ids"}
 """Lists whose order cannot be the same."""
@@ -245,11 +278,14 @@ class Masks:
 
     An id that comes again gets the same word, wherever it stands, so what refers to what is
     compared.
+
+    Args:
+        words: for texts that are known to differ from the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, words: Mapping[str, str] | None = None) -> None:
         self.used: set[str] = set()
-        self._words: dict[str, str] = {}
+        self._words = dict(words or {})
         self._counts: dict[str, int] = {}
 
     def stand_in(self, word: str, value: str) -> str:
@@ -314,5 +350,7 @@ class Masks:
             if value is not target:
                 target.CopyFrom(value)
             target.SetInParent()
-        else:
+        elif isinstance(value, list):
+            getattr(message, field.name)[:] = value
+        elif not field.is_repeated:
             setattr(message, field.name, value)

@@ -1,5 +1,6 @@
 """The record of a run: what tenant A was told, step by step, while B did what a world says."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ from server.method_access import needed_scope
 from server.wiring import SERVICES
 from storage.operations import OperationStore
 from tests.isolation.actors import Actor, Requests, Step, Work
-from tests.isolation.cases import FIRST, STEPS
+from tests.isolation.cases import FIRST, LAST, STEPS
 from tests.isolation.masks import Masks
-from tests.rpc.conftest import Service, running, settings_for
+from tests.rpc.conftest import Service, settings_for
 from tests.rpc.keys import metadata_of
 
 _DETAILS = "grpc-status-details-bin"
@@ -76,8 +77,8 @@ class Record:
     masks: Masks = field(default_factory=Masks)
     errors: list[str] = field(default_factory=list)
 
-    def add(self, one: Step, told: Told) -> None:
-        """Appends what a step was told."""
+    def add(self, label: str, told: Told) -> None:
+        """Appends what a call was told."""
         parts: list[bytes] = []
         texts: list[str] = []
         for answer in _whole(told.answers):
@@ -85,11 +86,11 @@ class Record:
             copy.CopyFrom(answer)
             self._append(self.masks.message(copy), parts, texts)
         if (error := told.error) is not None:
-            self.errors.append(one.label)
+            self.errors.append(label)
             texts.append(f"{error.code} {self.masks.text(error.message)} {error.trailing}")
             parts.append(texts[-1].encode())
             self._append(self.masks.message(error.status), parts, texts)
-        self.entries.append(Entry(one.label, b"\0".join(parts), "\n".join(texts)))
+        self.entries.append(Entry(label, b"\0".join(parts), "\n".join(texts)))
 
     @staticmethod
     def _append(message: Message, parts: list[bytes], texts: list[str]) -> None:
@@ -207,20 +208,36 @@ async def operator_key(service: Service) -> str:
     return str(made.answers[0].secret)
 
 
+def key_id_of(secret: str) -> str:
+    """The visible part of a key."""
+    return secret.split("_")[1]
+
+
 def settings_of(database_url: str, redis_url: str, data_dir: Path) -> Any:
-    """Settings whose pepper, and so whose hashes and signing key, are those of every run."""
+    """Settings of every run: one pepper, no sampling, no haste with the cache."""
     settings = settings_for(database_url, redis_url, data_dir)
-    return settings.model_copy(update={"key_pepper": SecretStr("of the tests of isolation" * 2)})
+    fixed = {
+        "cache": settings.cache.model_copy(update={"operation_timeout_ms": 10_000}),
+        "key_pepper": SecretStr("the pepper of the tests of isolation"),
+        "answer_log_sample": 0.0,
+        "result_cache_ttl_secs": 3600.0,
+    }
+    return settings.model_copy(update=fixed)
 
 
-def does_nothing(one: Step | Work) -> bool:
+def nothing(one: Step | Work) -> bool:
     """B is there and has nothing."""
     return one in FIRST
 
 
-def does_all(one: Step | Work) -> bool:
-    """B does, just before A, what A does; but it is not erased."""
-    return one not in STEPS[-3:]
+def everything(one: Step | Work) -> bool:
+    """B does all that A does."""
+    return True
+
+
+def all_but_the_end(one: Step | Work) -> bool:
+    """B does all that A does, but it is not erased."""
+    return one not in LAST
 
 
 async def recorded(
@@ -229,23 +246,29 @@ async def recorded(
     b: Actor,
     does: Callable[[Step | Work], bool],
     steps: Iterable[Step | Work] = STEPS,
+    *,
+    at_once: bool = False,
 ) -> Record:
     """Carries out the steps for A; before each, B does the same where `does` says so.
 
+    Args:
+        at_once: B does it while A does; but it is there first.
+
     Raises:
-        AssertionError: a step of B's failed.
+        AssertionError: a step of B's ended in another way than A's.
     """
     record = Record()
+    record.masks.stand_in("key", key_id_of(caller.operator))
     for one in steps:
         if isinstance(one, Work):
             await caller.work(one.what)
             continue
-        theirs = await caller.step(one, b) if does(one) else None
-        told = await caller.step(one, a)
-        record.add(one, told)
-        if theirs is not None:
-            assert (theirs.error and theirs.error.code) == (told.error and told.error.code), one
+        calls = [caller.step(one, who) for who in (b, a) if who is a or does(one)]
+        if at_once and one not in FIRST:
+            told = await asyncio.gather(*calls)
+        else:
+            told = [await call for call in calls]
+        record.add(one.label, told[-1])
+        codes = {None if t.error is None else t.error.code for t in told}
+        assert len(codes) == 1, (one.label, told[0].error)
     return record
-
-
-__all__ = ["Caller", "Record", "Told", "every_method", "operator_key", "recorded", "running"]

@@ -1059,7 +1059,9 @@ class GetIndexStatsResponse(_message.Message):
     index_scans: _builtins.int
     """index_scans is how often it was used since statistics were reset."""
     table_bytes: _builtins.int
-    """table_bytes is the size of the partition in bytes, its indexes and TOAST included."""
+    """table_bytes is the size of the tenant's own partition in bytes, its indexes and TOAST included; 0 in
+    the shared one, which holds others' rows too.
+    """
     recall: _builtins.float
     """recall is the share of the true nearest 20 that searches of the index found in the last sample, 0 to
     1; absent before the first, and without an index.
