@@ -38,7 +38,7 @@ test-slow: setup ## Faults, long runs and properties with many examples
 lint: setup proto-check $(GOOGLEAPIS)/.ready ## Style, types, import contracts, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy server engine storage jobs sources clients/python/src/penchant benchmarks
+	$(BIN)/mypy server engine storage jobs sources tools clients/python/src/penchant benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \

@@ -79,6 +79,15 @@ def configure_logs(
     logging.basicConfig(handlers=[handler], level=number, force=True)
     # It would write a stack trace at every try to reach a PostgreSQL that is known to be away.
     logging.getLogger("asyncpg.pool").setLevel(max(number, logging.ERROR))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_hang_up)
+
+
+def _is_no_hang_up(record: logging.LogRecord) -> bool:
+    """Whether grpc tells of more than a caller who was gone before the answer left.
+
+    It gives each a stack trace as an error, and callers could fill the log.
+    """
+    return not str(record.msg).startswith("ExecuteBatchError raised in core")
 
 
 def _with(facts: Mapping[str, object]) -> Processor:

@@ -16,6 +16,7 @@ from penchant.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 from tests.faults.keeper import KeptBackends
 from tests.faults.load import add_films, caller
+from tests.rpc.conftest import refusal_of
 from tests.service.processes import RunningService, Services
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival"), pytest.mark.timeout(300)]
@@ -30,7 +31,7 @@ HEALTH_SECS = 0.5
 GROWTH_BYTES = 64 << 20
 CONCURRENCY = (4, 8, 16)
 USERS = [f"u{number}" for number in range(100)]
-REFUSALS = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+OUTCOMES = {"OK", "TOO_MANY_CALLS", "POOL_EXHAUSTED", "OVERDUE"}
 _CHANNELS = 4
 _PLAIN = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 
@@ -68,7 +69,7 @@ class Callers:
     def __init__(self, channels: list[grpc.aio.Channel]) -> None:
         self._stubs = [recommendation_pb2_grpc.RecommendationServiceStub(one) for one in channels]
         self._health = health_pb2_grpc.HealthStub(channels[-1])
-        self.codes: Counter[grpc.StatusCode] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self.health_secs: list[float] = []
 
     async def call(self) -> bool:
@@ -79,9 +80,10 @@ class Callers:
         try:
             answer = await random.choice(self._stubs).Recommend(request, timeout=DEADLINE_SECS)
         except grpc.aio.AioRpcError as error:
-            self.codes[error.code()] += 1
+            deadline = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            self.outcomes["OVERDUE" if deadline else refusal_of(error).reason] += 1
             return False
-        self.codes[grpc.StatusCode.OK] += 1
+        self.outcomes["OK"] += 1
         return len(answer.items) == 20 and not answer.degraded
 
     async def closed_loop(self, concurrency: int, seconds: float) -> float:
@@ -157,7 +159,8 @@ async def test_overload_leaves_most_of_the_goodput_and_health_alive(
         ratio = statistics.median(good / most for good, most in zip(kept, best, strict=True))
         waits = sorted(watcher.health_secs)
         told = (
-            f"best {best}, at {OVERLOAD} times as much {kept}: {ratio:.2f}; {callers.codes}; "
+            f"best {best}, at {OVERLOAD} times as much {kept}: {ratio:.2f}; "
+            f"{dict(callers.outcomes)}; "
             f"health median {statistics.median(waits):.3f} s, longest {waits[-1]:.3f} s; "
             f"{grown >> 20} MiB more"
         )
@@ -165,6 +168,6 @@ async def test_overload_leaves_most_of_the_goodput_and_health_alive(
         assert ratio >= GOODPUT_KEPT, told
         assert waits[int(0.99 * (len(waits) - 1))] < HEALTH_SECS, told
         assert grown < GROWTH_BYTES, told
-        assert set(callers.codes) <= REFUSALS | {grpc.StatusCode.OK}, told
-        assert callers.codes[grpc.StatusCode.RESOURCE_EXHAUSTED] > 0, told
+        assert callers.outcomes.keys() <= OUTCOMES, told
+        assert callers.outcomes["TOO_MANY_CALLS"] > 0, told
         assert await warm_up.closed_loop(8, PHASE_SECS) > 0.5 * statistics.median(best)

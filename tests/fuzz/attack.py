@@ -21,7 +21,11 @@ from tests.fuzz.world import MAIN, OTHER, THROWN_AWAY, World
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """PENCHANT_MAX_MESSAGE_BYTES where nobody sets it."""
 
-FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
+FAULTS = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})
+_ROW_FAILED = b"\x1a\x08INTERNAL"
+"""The reason of a RowError, in bytes."""
+
+_MAX_ANSWERS = 100
 _ENDED_WHILE_SENDING = "Internal error from Core"
 _ENDED_EARLY = "ENDED_EARLY"
 """A stream that the server ended while grpc's client was still sending: the client loses the
@@ -80,6 +84,18 @@ class Findings:
         return [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A call that is to be made."""
+
+    method: Method
+    path: str
+    requests: list[bytes]
+    metadata: list[tuple[str, str]]
+    seconds: float
+    request_id: str
+
+
 class Attack:
     """Callers that send what the generator makes.
 
@@ -114,71 +130,82 @@ class Attack:
                 group.create_task(caller())
 
     async def _call(self, method: Method) -> None:
+        planned = self._plan(method)
+        began = time.monotonic()
+        answers, code, details = await self._send(planned)
+        took = time.monotonic() - began
+        found = self.findings
+        found.messages += max(len(planned.requests), 1)
+        found.slowest[method.name] = max(found.slowest[method.name], took)
+        found.codes[method.name][code] += 1
+        if code in FAULTS or any(_ROW_FAILED in answer for answer in answers):
+            sent = [raw[:2000].hex() for raw in planned.requests]
+            details = details or "a row of the answer"
+            found.faults.append(Fault(planned.path, code, details, planned.request_id, sent))
+        if answers and len(answers[0]) < 50_000 and self._chance.random() < 0.3:
+            self._learn(planned, answers[0])
+
+    def _plan(self, method: Method) -> _Planned:
         chance = self._chance
-        unary = not method.client_streams
-        broken = unary and chance.random() < 0.01  # no message, or two
-        count = chance.choice((0, 2)) if broken else 1 if unary else chance.randint(0, 4)
-        tenant = None
-        following = self._following[method.path]
-        if following and chance.random() < 0.3:
-            request, tenant = following.popleft()
-            requests = [request]
-        elif method.path.endswith("/ImportModel") and chance.random() < 0.5:
-            requests = [
-                raw if chance.random() < 0.8 else mutate(raw, method.asked, chance)
-                for raw in self.world.import_
-            ]
-        else:
-            requests = [self._request(method) for _ in range(count)]
-        number = next(self._numbers)
-        request_id = f"fuzz-{number}"
-        path = (
-            method.path if chance.random() < 0.995 else chance.choice(("/a/b", method.path + "x"))
-        )
-        channel = self._channels[number % len(self._channels)]
-        seconds = _ENDLESS_SECS if path.endswith(_ENDLESS) else _SECS
-        if broken:
+        requests, tenant = self._requests(method)
+        path, seconds = method.path, _SECS
+        if chance.random() < 0.005:
+            path = chance.choice(("/a/b", f"{path}x"))
+        if path.endswith(_ENDLESS) or (len(requests) != 1 and not method.client_streams):
             seconds = _ENDLESS_SECS  # gRPC never answers a unary call without a message
         elif chance.random() < 0.02:
             seconds = chance.choice((0.001, 0.005, 0.02))
-        self.findings.messages += max(len(requests), 1)
+        request_id = f"fuzz-{next(self._numbers)}"
         metadata = self._metadata(request_id, tenant)
+        return _Planned(method, path, requests, metadata, seconds, request_id)
+
+    def _requests(self, method: Method) -> tuple[list[bytes], str | None]:
+        """What is sent, and the tenant whom it must be sent for to make sense."""
+        chance, following = self._chance, self._following[method.path]
+        if following and chance.random() < 0.3:
+            raw, tenant = following.popleft()
+            return [raw], tenant
+        if method.path.endswith("/ImportModel") and chance.random() < 0.5:
+            spoilt = (mutate(raw, method.asked, chance) for raw in self.world.import_)
+            pairs = zip(self.world.import_, spoilt, strict=True)
+            return [raw if chance.random() < 0.8 else bad for raw, bad in pairs], None
+        count = chance.randint(0, 4) if method.client_streams else 1
+        if not method.client_streams and chance.random() < 0.01:
+            count = chance.choice((0, 2))
+        return [self._request(method) for _ in range(count)], None
+
+    async def _send(self, planned: _Planned) -> tuple[list[bytes], str, str]:
+        """The answers, how the call ended, and what was said of it."""
+        channel = self._channels[self.findings.messages % len(self._channels)]
         answers: list[bytes] = []
-        code, details = grpc.StatusCode.OK, ""
-        began = time.monotonic()
+        options: dict[str, Any] = {"metadata": planned.metadata, "timeout": planned.seconds}
         try:
-            if unary and not method.server_streams and len(requests) == 1:
-                start: Any = channel.unary_unary(path)
-                answers = [await start(requests[0], metadata=metadata, timeout=seconds)]
-            else:
-                many: Any = channel.stream_stream(path)
-                call = many(_each(requests), metadata=metadata, timeout=seconds)
-                async for answer in call:
-                    answers.append(answer)
-                    if len(answers) > 100:
-                        call.cancel()
-                        code = grpc.StatusCode.CANCELLED
-                        break
+            if planned.method.is_unary and len(planned.requests) == 1:
+                one: Any = channel.unary_unary(planned.path)
+                return [await one(planned.requests[0], **options)], "OK", ""
+            many: Any = channel.stream_stream(planned.path)
+            call = many(_each(planned.requests), **options)
+            async for answer in call:
+                answers.append(answer)
+                if len(answers) > _MAX_ANSWERS:
+                    call.cancel()
+                    return answers, "CANCELLED", ""
         except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details() or ""
-        took = time.monotonic() - began
-        self.findings.slowest[method.name] = max(self.findings.slowest[method.name], took)
-        name = _ENDED_EARLY if details == _ENDED_WHILE_SENDING else code.name
-        self.findings.codes[method.name][name] += 1
-        rows_failed = any(b"INTERNAL" in answer for answer in answers)
-        if (code in FAULTS and name != _ENDED_EARLY) or rows_failed:
-            sent = [raw[:2000].hex() for raw in requests]
-            self.findings.faults.append(
-                Fault(method.path, code.name, details or "a row's error", request_id, sent)
-            )
-        if answers and len(answers[0]) < 50_000 and chance.random() < 0.3:
-            answer = method.response.FromString(answers[0])
-            self.world.hear(answer)
-            token = getattr(answer, "next_page_token", "")
-            if token:
-                number = method.asked.fields_by_name["page_token"].number
-                following = requests[0] + field_bytes(number, token.encode())
-                self._following[method.path].append((following, metadata[1][1]))
+            details = error.details() or ""
+            early = details == _ENDED_WHILE_SENDING
+            return answers, _ENDED_EARLY if early else error.code().name, details
+        return answers, "OK", ""
+
+    def _learn(self, planned: _Planned, raw: bytes) -> None:
+        """Takes names out of an answer, and asks for its next page some time."""
+        answer = planned.method.response.FromString(raw)
+        self.world.hear(answer)
+        token = getattr(answer, "next_page_token", "")
+        if token:
+            number = planned.method.asked.fields_by_name["page_token"].number
+            request = planned.requests[0] + field_bytes(number, token.encode())
+            tenant = dict(planned.metadata)["x-tenant-id"]
+            self._following[planned.method.path].append((request, tenant))
 
     def _metadata(self, request_id: str, same: str | None) -> list[tuple[str, str]]:
         chance, world = self._chance, self.world

@@ -13,10 +13,10 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION
     *(0x0, 0x1, 0x2, 0x3, 0x4, 0x6, 0x8, 0x9),
 )
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
-INITIAL_WINDOW_SIZE, HEADER_TABLE_SIZE = 0x4, 0x1
+HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 0x1, 0x3, 0x4
 LIST = "/penchant.v1.EntityService/ListEntities"
 HEALTH = "/grpc.health.v1.Health/Check"
-STATUS = b"grpc-status"
+OK = b"grpc-status\x010"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SECS = 20.0
 _BLOCK = 16 * 1024 * 1024
@@ -307,10 +307,7 @@ def bomb(connection: Connection, size: int) -> bytes:
                     initial = value
         elif kind in {HEADERS, RST_STREAM} and stream == 1:
             break
-    end = time.monotonic() + _SECS
-    while STATUS not in heard and time.monotonic() < end:
-        heard += connection.drain(0.5)
-    return bytes(heard)
+    return bytes(heard) + connection.drain(2)
 
 
 Flood = Callable[[Connection, int], None]

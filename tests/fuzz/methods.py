@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import grpc_reflection.v1alpha.reflection_pb2  # noqa: F401 - as above, for the descriptors
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from server.wiring import SERVICES
+from server.wiring import SERVICES  # with all descriptors, the foreign services' too
 
 FOREIGN = (
     "grpc.health.v1.Health",
@@ -32,6 +31,10 @@ class Method:
     def name(self) -> str:
         service, _, name = self.path[1:].partition("/")
         return f"{service.rpartition('.')[2]}.{name}"
+
+    @property
+    def is_unary(self) -> bool:
+        return not self.client_streams and not self.server_streams
 
     @cached_property
     def request(self) -> type[Message]:

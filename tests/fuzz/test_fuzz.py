@@ -22,8 +22,8 @@ from tests.service.processes import RunningService
 pytestmark = pytest.mark.xdist_group("service")
 
 CONCURRENCY = 24
-_BATCH = 2000
-_BATCHES_A_WORLD = 5
+_BATCH = int(os.environ.get("BATCH") or 2000)
+_BATCHES_A_WORLD = int(os.environ.get("WORLD") or 5)
 
 
 @asynccontextmanager
@@ -35,6 +35,8 @@ async def attacked(service: RunningService, home: Path, seed: int) -> AsyncItera
         await world.begin()
         yield Attack(channels, world, random.Random(seed))
     finally:
+        for fault in faults_in(service):
+            sys.stdout.write(f"{fault}\n")  # seen where the test fails
         for channel in channels:
             await channel.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from penchant.v1 import entity_pb2, interaction_pb2
+from penchant.v1 import entity_pb2, entity_pb2_grpc, interaction_pb2
 
 from server.call import current_call, tenant_of_call
 from storage.exceptions import InvalidArgument
@@ -159,6 +159,13 @@ async def test_fault_is_told_to_the_log_alone(serve_edge: Any, fails: Any) -> No
     assert "secret" not in failure.message
     entry = edge.log.entries[0]
     assert (entry["log_level"], repr(entry["exc_info"])) == ("error", "KeyError('secret')")
+
+
+async def test_method_that_nobody_has_written_is_unimplemented(serve_edge: Any, fails: Any) -> None:
+    edge = await serve_edge(entity=entity_pb2_grpc.EntityServiceServicer())
+    failure = await fails(edge.call(UPSERT))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    assert edge.log.entries[0]["log_level"] == "info"
 
 
 async def test_calls_over_the_limit_are_refused(serve_edge: Any, fails: Any) -> None:

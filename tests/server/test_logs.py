@@ -115,6 +115,15 @@ def test_a_tenant_id_that_can_be_none_is_not_repeated() -> None:
     assert (line["request_id"], line["tenant_id"]) == ("r-1", None)
 
 
+def test_callers_that_hang_up_fill_no_log() -> None:
+    out = io.StringIO()
+    configure_logs("json", "info", out)
+    grpc_log = logging.getLogger("grpc._cython.cygrpc")
+    grpc_log.exception("ExecuteBatchError raised in core by servicer method [%s]", "/a/b")
+    grpc_log.error("something else")
+    assert [line["event"] for line in lines_of(out)] == ["something else"]
+
+
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_values_that_cannot_be_sent_are_told_at_debug_only(log_format: str) -> None:
     text = "invalid input for query argument $2: 'Jane \"J\" Doe' (expected float, got str)"

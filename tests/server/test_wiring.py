@@ -1,6 +1,7 @@
 """The whole server put together, with real PostgreSQL and Redis."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from server.deps import Deps, connect
 from server.settings import Settings
 from server.wiring import Server, build_server
 from storage.config import DatabaseConfig, RedisCacheConfig
+from tests.fuzz.floods import MAX_CONCURRENT_STREAMS, Connection
 from tests.service.grpcurl import GRPCURL
 
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
@@ -122,6 +124,17 @@ async def test_message_that_is_too_large_is_refused(channel: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await channel.unary_unary("/penchant.v1.EntityService/GetEntity")(b"\x00" * 100_001)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_connection_may_have_a_hundred_streams(server: Server) -> None:
+    def ask() -> bytes:
+        with Connection(server.port) as connection:
+            connection.begin()
+            return connection.read_frame()[2]
+
+    settings = await asyncio.to_thread(ask)
+    pairs = [struct.unpack_from(">HI", settings, at) for at in range(0, len(settings), 6)]
+    assert (MAX_CONCURRENT_STREAMS, 100) in pairs
 
 
 async def test_health_is_serving_once_started(channel: Any) -> None:

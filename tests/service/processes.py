@@ -151,6 +151,7 @@ class RunningService:
             self._process.kill()
             self._process.wait()
         finally:
+            self._members = []  # their numbers will be other processes' one day
             ours = [pid for pid in members if alive(pid)]
             for pid in ours:
                 with contextlib.suppress(ProcessLookupError):
