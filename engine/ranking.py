@@ -176,7 +176,10 @@ class _Causes:
 
 def _nearest(vectors: NDArray[np.float32], anchors: Sequence[Anchor]) -> list[Because]:
     """Of each vector the names of up to three anchors that point its way, nearest first."""
-    cosines = vectors @ unit_rows([a.vector for a in anchors]).T
+    directions = unit_rows([a.vector for a in anchors])
+    if vectors.shape[1] != directions.shape[1]:  # one side has no vector at all
+        return [()] * len(vectors)
+    cosines = vectors @ directions.T
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :MAX_BECAUSE]
     values = np.take_along_axis(cosines, best, axis=1)
     keys = [(a.entity_type, a.entity_id) for a in anchors]

@@ -15,6 +15,8 @@ from storage.exceptions import InvalidArgument
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST_EXACT = 2**53
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
+_FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(microseconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)
 
 
 def struct_to_json(struct: Struct, field: str) -> dict[str, Json]:
@@ -76,6 +78,8 @@ def _fill(target: Value, value: Json) -> None:
 def to_datetime(timestamp: Timestamp, field: str) -> datetime:
     """A Timestamp as UTC datetime, cut to microseconds.
 
+    The very first and the very last are moved by a microsecond: asyncpg takes them for infinity.
+
     Raises:
         InvalidArgument: outside the years 1 to 9999, or nanos outside their range.
     """
@@ -83,7 +87,8 @@ def to_datetime(timestamp: Timestamp, field: str) -> datetime:
         _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND and 0 <= timestamp.nanos < 1_000_000_000
     ):
         raise InvalidArgument.field(field, "is no valid timestamp")
-    return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    value = _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    return min(max(value, _FIRST), _LAST)
 
 
 def fill_timestamp(target: Timestamp, value: datetime | None) -> None:

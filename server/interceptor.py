@@ -129,7 +129,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 self.admission.enter()
                 admitted = True
             return await self._recorded(method, call, context, tenant_ids, work)
-        except (grpc.aio.AbortError, asyncio.CancelledError) as error:
+        except (grpc.aio.AbortError, grpc.aio.InternalError, asyncio.CancelledError) as error:
+            # The second: the caller was gone when an answer or a status should leave.
             outcome.code = _code_after(error, call, context)
             raise
         except Exception as error:  # noqa: BLE001 - here every error becomes a status
@@ -343,7 +344,7 @@ def _code_after(error: BaseException, call: Call, context: Context) -> grpc.Stat
     """The status that a call ends with after an error."""
     if isinstance(error, grpc.aio.AbortError):
         return _code_of(context)
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, asyncio.CancelledError | grpc.aio.InternalError):
         late = call.deadline is not None and time.monotonic() >= call.deadline
         return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
     return status_code(domain_error(error) or error)

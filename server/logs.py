@@ -79,15 +79,20 @@ def configure_logs(
     logging.basicConfig(handlers=[handler], level=number, force=True)
     # It would write a stack trace at every try to reach a PostgreSQL that is known to be away.
     logging.getLogger("asyncpg.pool").setLevel(max(number, logging.ERROR))
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_hang_up)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_fault_of_callers)
 
 
-def _is_no_hang_up(record: logging.LogRecord) -> bool:
-    """Whether grpc tells of more than a caller who was gone before the answer left.
+# A caller who was gone before the answer left, and one whose metadata is no UTF-8.
+_BY_CALLERS = ("ExecuteBatchError raised in core", "Invalid encoding on")
 
-    It gives each a stack trace as an error, and callers could fill the log.
+
+def _is_no_fault_of_callers(record: logging.LogRecord) -> bool:
+    """Whether grpc tells of more than what callers did.
+
+    Of that it writes stack traces as errors, with which they could fill the log, and the metadata
+    as it came, credentials too.
     """
-    return not str(record.msg).startswith("ExecuteBatchError raised in core")
+    return not str(record.msg).startswith(_BY_CALLERS)
 
 
 def _with(facts: Mapping[str, object]) -> Processor:

@@ -108,7 +108,7 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
 
 # gRPC cancels calls of any caller once about a thousand wait to be taken: without a limit one
 # connection that opens and resets streams would have all others refused.
-_STREAMS_A_CONNECTION = 100
+_STREAMS_A_CONNECTION = 256
 _QUEUED_SECS = 0.1
 _LAST_SECS = 0.5
 

@@ -31,7 +31,7 @@ HEALTH_SECS = 0.5
 GROWTH_BYTES = 64 << 20
 CONCURRENCY = (4, 8, 16)
 USERS = [f"u{number}" for number in range(100)]
-OUTCOMES = {"OK", "TOO_MANY_CALLS", "POOL_EXHAUSTED", "OVERDUE"}
+OUTCOMES = {"OK", "TOO_MANY_CALLS", "POOL_EXHAUSTED", "REFUSED_STREAM", "OVERDUE"}
 _CHANNELS = 4
 _PLAIN = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 
@@ -63,6 +63,15 @@ async def service(tmp_path: Path) -> AsyncIterator[RunningService]:
         await backends.stop()
 
 
+def outcome_of(error: grpc.aio.AioRpcError) -> str:
+    """The service's reason; OVERDUE by the caller's clock, REFUSED_STREAM by the server's core."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "OVERDUE"
+    if "RST_STREAM with error code 7" in (error.details() or ""):
+        return "REFUSED_STREAM"
+    return refusal_of(error).reason
+
+
 class Callers:
     """Calls over a few connections, without repetitions."""
 
@@ -80,8 +89,7 @@ class Callers:
         try:
             answer = await random.choice(self._stubs).Recommend(request, timeout=DEADLINE_SECS)
         except grpc.aio.AioRpcError as error:
-            deadline = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            self.outcomes["OVERDUE" if deadline else refusal_of(error).reason] += 1
+            self.outcomes[outcome_of(error)] += 1
             return False
         self.outcomes["OK"] += 1
         return len(answer.items) == 20 and not answer.degraded

@@ -18,41 +18,24 @@ _MEMBERS = (
     "a.b.c.d",
     '""',
 )
-_FIELDS = ("entity_id", "entity_type", "created_at", "updated_at")
+_TIME_FIELDS = ("created_at", "updated_at")
+_FIELDS = ("entity_id", "entity_type", *_TIME_FIELDS)
 _COMPARATORS = ("=", "!=", "<", "<=", ">", ">=", ":")
-_VALUES = (
-    "1990",
-    "-2.5e1",
-    ".5",
-    "1e308",
-    "1e-320",
-    "-0",
-    "000000000000001",
+_NUMBERS = (
+    *("1990", "-2.5e1", ".5", "1e308", "1e-320", "-0", "000000000000001"),
     "12345678901234567890",
-    "true",
-    "false",
-    "null",
-    "*",
-    "sf",
-    "b0*",
-    "*x*",
-    '"two words"',
-    "'x*'",
-    '"^(a+)+$"',
-    '"\\\\E.*"',
-    '"[[:alpha:]]"',
-    '"\\u0001"',
-    '"\\ud83d\\ude00"',
-    '"\\n\\t"',
-    '"ſßİ"',
-    '""',
-    "2024-05-01T12:00:00Z",
-    "'2024-05-01T12:00:00.5+02:00'",
-    "2024-05-01",
-    "9999-12-31T23:59:59Z",
-    "0001-01-01T00:00:00+23:59",
-    "2024-02-30T00:00:00Z",
 )
+_WORDS = ("true", "false", "null", "*", "sf", "b0*", "*x*", "'x*'")
+_QUOTED = (
+    *('"two words"', '"^(a+)+$"', '"\\\\E.\\*"', '"[[:alpha:]]"', '"\\u0001"'),
+    *('"\\ud83d\\ude00"', '"\\n\\t"', '"ſßİ"', '""', "'b01'", "'book'"),
+)
+_TIMES = (
+    *("2024-05-01T12:00:00Z", "'2024-05-01T12:00:00.5+02:00'", "2024-05-01", "9999-12-31"),
+    "0001-01-02T00:00:00+23:59",
+)
+_NO_TIMES = ("2024-02-30T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")
+_VALUES = (*_NUMBERS, *_WORDS, *_QUOTED, *_TIMES, *_NO_TIMES)
 _PIECES = (*_COMPARATORS, *_MEMBERS, *_VALUES, "AND", "OR", "NOT", "-", "(", ")", ",", "\\", '"')
 _RAW = "abcXYZ019 _-.*\\\"'()=<>!:,^$?+|{}[]/%&\n\t\0é好😀\u0301\u2028\ufffe"
 
@@ -97,6 +80,20 @@ def _term(chance: random.Random, depth: int) -> str:
 
 
 def _comparison(chance: random.Random) -> str:
-    member = chance.choice(_FIELDS if chance.random() < 0.2 else _MEMBERS)
+    """Mostly one that the compiler takes."""
     space = chance.choice(("", " ", "\n"))
-    return f"{member}{space}{chance.choice(_COMPARATORS)}{space}{chance.choice(_VALUES)}"
+    if chance.random() < 0.03:
+        member, comparator = chance.choice(_MEMBERS + _FIELDS), chance.choice(_COMPARATORS)
+        return f"{member}{space}{comparator}{space}{chance.choice(_VALUES)}"
+    member = chance.choice(_FIELDS if chance.random() < 0.2 else _MEMBERS)
+    comparator = chance.choice(_COMPARATORS)
+    if member in _TIME_FIELDS:
+        value = chance.choice(_TIMES)
+        comparator = comparator.replace(":", "=")
+    elif member in _FIELDS:
+        value = chance.choice(_QUOTED)
+    elif comparator in {"<", "<=", ">", ">="}:
+        value = chance.choice(_NUMBERS + _QUOTED)
+    else:
+        value = chance.choice(_NUMBERS + _QUOTED + _WORDS)
+    return f"{member}{space}{comparator}{space}{value}"

@@ -217,6 +217,7 @@ class Generator:
         if kind == FieldDescriptor.CPPTYPE_STRING:
             if field.type == FieldDescriptor.TYPE_BYTES:
                 return self._chance.randbytes(self._chance.choice((0, 1, 16, 300, 5000)))
+            assert field.containing_type is not None
             of_operation = field.containing_type.full_name.startswith(_OPERATIONS)
             return self._text("operation" if of_operation else field.name)
         if kind == FieldDescriptor.CPPTYPE_BOOL:

@@ -36,5 +36,7 @@ def events(service: RunningService) -> list[dict[str, Any]]:
 
 
 def faults_in(service: RunningService) -> list[dict[str, Any]]:
-    """What the log calls an error."""
-    return [event for event in events(service) if event["level"] in {"error", "critical"}]
+    """Errors in the log that come with a stack trace, as those that end a call with INTERNAL do."""
+    return [
+        event for event in events(service) if event["level"] == "error" and "exception" in event
+    ]

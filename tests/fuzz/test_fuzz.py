@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 
 import grpc
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from jobs.context import job_context
 from jobs.registry import run_once
 from server.settings import Settings
-from tests.fuzz.attack import Attack, Fault, Findings
+from tests.fuzz.attack import Attack, Fault
 from tests.fuzz.methods import all_methods
 from tests.fuzz.processes import OWN_CONNECTION, assert_alive, events, faults_in, resident
 from tests.fuzz.world import World
@@ -41,11 +42,11 @@ async def attacked(service: RunningService, home: Path, seed: int) -> AsyncItera
             await channel.close()
 
 
-def explained(service: RunningService, findings: Findings) -> str:
+def explained(service: RunningService, faults: list[Fault]) -> str:
     """One fault of each kind, with what the log says of it."""
     known = {event.get("request_id"): event for event in events(service)}
     kinds: dict[tuple[str, str], Fault] = {}
-    for fault in findings.faults:
+    for fault in faults:
         trace = str((known.get(fault.request_id) or {}).get("exception", "not in the log"))
         kinds.setdefault((fault.method, trace), fault)
     return "\n\n".join(f"{fault}\n{trace}" for (_, trace), fault in kinds.items())
@@ -59,9 +60,9 @@ async def test_thousand_messages_of_every_kind_find_no_fault(
         await attack.batch(1000, CONCURRENCY)
         await assert_alive(served, workers)
     findings = attack.findings
-    assert not findings.faults, explained(served, findings)
+    assert not findings.faults, explained(served, findings.faults)
     assert faults_in(served) == []
-    assert len(findings.codes) == len(all_methods())
+    assert set(findings.codes) == {method.name for method in all_methods()}
     assert findings.totals()["OK"] > 100
 
 
@@ -81,13 +82,14 @@ async def test_messages_of_every_kind_find_no_fault(
     async with attacked(served, tmp_path, seed) as attack:
         findings = attack.findings
         while findings.messages < messages:
+            told = len(findings.faults)
             await attack.batch(_BATCH, CONCURRENCY)
             await assert_alive(served, workers)
             findings.memory.append(resident(workers[0]))
             with capsys.disabled():
                 sys.stdout.write(
                     f"{findings.messages} messages, {len(findings.faults)} faults, "
-                    f"{findings.memory[-1] >> 20} MiB\n"
+                    f"{findings.memory[-1] >> 20} MiB\n{explained(served, findings.faults[told:])}"
                 )
             if len(findings.memory) % _BATCHES_A_WORLD == 0:
                 async with job_context(settings) as context:
@@ -97,13 +99,13 @@ async def test_messages_of_every_kind_find_no_fault(
         sys.stdout.write("\n" + "\n".join(findings.table()) + "\n")
         slowest = sorted(findings.slowest.items(), key=lambda pair: -pair[1])[:10]
         sys.stdout.write(f"slowest calls: {slowest}\n")
-    assert not findings.faults, explained(served, findings)
+    assert not findings.faults, explained(served, findings.faults)
     assert faults_in(served) == []
     assert_flat(findings.memory)
 
 
 def assert_flat(memory: list[int]) -> None:
-    """The last third of a run holds no more memory than the second."""
+    """The last third of a run holds no more memory than the second, but for single large calls."""
     third = len(memory) // 3
     if third >= 3:
-        assert max(memory[-third:]) <= 1.1 * max(memory[third : 2 * third])
+        assert median(memory[-third:]) <= 1.1 * median(memory[third : 2 * third])

@@ -83,6 +83,13 @@ VALID: dict[str, Message] = {
     "GetCacheStats": admin_pb2.GetCacheStatsRequest(),
     "InvalidateCache": admin_pb2.InvalidateCacheRequest(tenant_id="n", all=True),
     "GetIndexStats": admin_pb2.GetIndexStatsRequest(tenant_id="n"),
+    "GetQuotas": admin_pb2.GetQuotasRequest(tenant_id="n"),
+    "SetQuotas": admin_pb2.SetQuotasRequest(tenant_id="n", quotas=admin_pb2.Quotas(entities=9)),
+    "ListAuditEvents": admin_pb2.ListAuditEventsRequest(),
+    "VerifyIntegrity": admin_pb2.VerifyIntegrityRequest(tenant_id="n"),
+    "GetRecommendation": recommendation_pb2.GetRecommendationRequest(recommendation_id="r"),
+    "ReplayRecommendation": recommendation_pb2.ReplayRecommendationRequest(recommendation_id="r"),
+    "Explain": recommendation_pb2.ExplainRequest(recommendation_id="r", entity=BOOK),
 }
 
 TEXTS = [

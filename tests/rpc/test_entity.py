@@ -297,6 +297,18 @@ async def test_upsert_window_is_checked_against_what_is_stored(service: Service)
     assert not (await stored(service)).HasField("available_until")
 
 
+async def test_window_from_the_first_to_the_last_moment_is_kept(service: Service):
+    """What asyncpg would take for infinities, and give back without a time zone."""
+    first = Timestamp(seconds=-62135596800)
+    last = Timestamp(seconds=253402300799, nanos=999_999_999)
+    whole = upsert(available_from=first, available_until=last)
+    for _ in range(2):  # the second is compared with what is stored
+        await service.call("UpsertEntity", whole)
+    entity = await stored(service)
+    seconds = (entity.available_from.seconds, entity.available_until.seconds)
+    assert seconds == (first.seconds, last.seconds)
+
+
 async def test_batch_later_row_of_one_name_wins(service: Service):
     rows = [upsert(attributes=struct(n=1)), upsert("c"), upsert(attributes=struct(n=2))]
     answer = await service.call("BatchUpsertEntities", pb.BatchUpsertEntitiesRequest(requests=rows))

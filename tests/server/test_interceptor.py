@@ -168,6 +168,14 @@ async def test_method_that_nobody_has_written_is_unimplemented(serve_edge: Any, 
     assert edge.log.entries[0]["log_level"] == "info"
 
 
+async def test_caller_who_is_gone_is_no_fault(serve_edge: Any) -> None:
+    edge = await serve_edge(entity=Entities(grpc.aio.InternalError()))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await edge.call(UPSERT)
+    entry = edge.log.entries[0]
+    assert (entry["code"], entry["log_level"]) == ("CANCELLED", "info")
+
+
 async def test_calls_over_the_limit_are_refused(serve_edge: Any, fails: Any) -> None:
     servicer = Entities()
     edge = await serve_edge(entity=servicer, limit=1)

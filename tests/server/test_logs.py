@@ -115,11 +115,12 @@ def test_a_tenant_id_that_can_be_none_is_not_repeated() -> None:
     assert (line["request_id"], line["tenant_id"]) == ("r-1", None)
 
 
-def test_callers_that_hang_up_fill_no_log() -> None:
+def test_callers_that_hang_up_or_send_no_text_fill_no_log() -> None:
     out = io.StringIO()
     configure_logs("json", "info", out)
     grpc_log = logging.getLogger("grpc._cython.cygrpc")
     grpc_log.exception("ExecuteBatchError raised in core by servicer method [%s]", "/a/b")
+    grpc_log.exception("Invalid encoding on %s", b"Bearer \xff")
     grpc_log.error("something else")
     assert [line["event"] for line in lines_of(out)] == ["something else"]
 
