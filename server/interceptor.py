@@ -135,6 +135,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             raise
         except Exception as error:  # noqa: BLE001 - here every error becomes a status
             outcome.failed(error)
+            if outcome.fault is None:
+                # It would hold the request, which may be large, until the status has left.
+                error.__traceback__ = None
             if outcome.quota is not None:
                 self._metrics.quota_refused.labels(outcome.quota).inc()
             status = to_status(error, request_id)

@@ -13,7 +13,7 @@ import pytest
 from penchant.v1 import entity_pb2, entity_pb2_grpc
 
 from tests.fuzz.floods import FLOODS, OK, Connection, bomb, flood
-from tests.fuzz.processes import assert_alive, faults_in, resident
+from tests.fuzz.processes import OWN_CONNECTION, assert_alive, faults_in, resident
 from tests.service.processes import RunningService
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -50,8 +50,7 @@ class Peak:
 async def list_entities(target: str) -> float:
     """Seconds that another caller's request takes."""
     began = time.monotonic()
-    options = (("grpc.use_local_subchannel_pool", 1),)
-    async with grpc.aio.insecure_channel(target, options=options) as channel:
+    async with grpc.aio.insecure_channel(target, options=OWN_CONNECTION) as channel:
         stub = entity_pb2_grpc.EntityServiceStub(channel)
         await stub.ListEntities(entity_pb2.ListEntitiesRequest(), timeout=_PATIENCE_SECS)
     return time.monotonic() - began
@@ -113,4 +112,24 @@ async def test_compressed_bomb_is_refused_before_it_unpacks(
     # gRPC may keep its RESOURCE_EXHAUSTED back until the connection ends; it never unpacks on.
     assert OK not in heard
     assert peak.bytes - began < _GROWTH
+    await assert_alive(served, workers)
+
+
+async def test_large_requests_that_are_refused_do_not_add_up(served: RunningService) -> None:
+    """Four megabytes of empty messages are half a gigabyte once they are parsed."""
+    (worker,) = workers = served.workers()
+    path = "/penchant.v1.RecommendationService/BatchRecommend"
+    content = b"\x0a\0" * (2 * _MIB)
+    async with grpc.aio.insecure_channel(served.target, options=OWN_CONNECTION) as channel:
+        call: Any = channel.unary_unary(path)
+
+        async def refused() -> grpc.StatusCode:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(content, timeout=_PATIENCE_SECS)
+            return caught.value.code()
+
+        with Peak(worker).watched() as peak:
+            codes = await asyncio.gather(*(refused() for _ in range(8)))
+    assert set(codes) == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert peak.bytes < 1536 * _MIB
     await assert_alive(served, workers)
