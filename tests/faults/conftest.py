@@ -30,7 +30,8 @@ async def execute(url: str, *statements: str) -> None:
 @pytest.fixture(scope="module")
 def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
     """Servers that no other module uses, with a migrated template."""
-    servers = Backends(tmp_path_factory.mktemp("backends"))
+    # What was stored must outlive a kill of PostgreSQL.
+    servers = Backends(tmp_path_factory.mktemp("backends"), durable=True)
 
     async def prepare() -> None:
         await servers.start()
