@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from engine.answer_log import LoggedAnswer, encode
 from engine.tombstones import Tombstones
 from storage.answer_log import AnswerLogStore, AnswerRow, NewAnswer
+from storage.ending import end
 from storage.exceptions import PenchantError
 
 NOT_LOGGED = "answer_log"
@@ -102,10 +103,7 @@ class AnswerWriter:
         if self._task is None:
             return
         await asyncio.wait([self._task], timeout=_LAST_SECS)
-        if not self._task.done():
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         self._drop(list(self._waiting), "closed")
         self._waiting.clear()
 

@@ -8,6 +8,7 @@ import structlog
 
 from engine.last_good import LastGood
 from engine.tombstones import Tombstones
+from storage.ending import end
 from storage.erasure import ErasureStore, Tombstone
 from storage.exceptions import PenchantError
 
@@ -34,9 +35,7 @@ class ErasureWatch:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     async def look(self) -> None:
         """Forgets whom others have erased since the last look."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from engine.rate import PRESSED_SECS, RequestRates
+from storage.ending import end
 from storage.exceptions import Unavailable
 from storage.redis_rates import RedisRates
 
@@ -34,7 +35,5 @@ async def sharing(rates: RequestRates, store: RedisRates) -> AsyncIterator[None]
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
         await store.close()

@@ -16,11 +16,13 @@ from jobs.context import JobContext, JobSettings, job_context
 from jobs.operations import run_operations
 from jobs.registry import JOBS, Job
 from jobs.trainer_processes import TrainerCommand
+from storage.ending import end
 from storage.exceptions import PenchantError
 from storage.leadership import leadership
 
 _CHECK_SECS = 1.0
 _PAUSE_SECS = 2.0
+_CLEAN_UP_SECS = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -54,10 +56,9 @@ async def _keep_up(work: Callable[[], Coroutine[Any, Any, None]], ended: asyncio
         try:
             await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in (task, waiting):
-                each.cancel()
+            await end(task, waiting, again_secs=_CLEAN_UP_SECS)
         try:
-            await task
+            task.result()
         except asyncio.CancelledError:
             if not ended.is_set():
                 raise
@@ -118,10 +119,7 @@ async def _scheduled(context: JobContext) -> AsyncIterator[None]:
         yield
     finally:
         scheduler.pause()
-        under_way = list(running)
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await end(*running, again_secs=_CLEAN_UP_SECS)
         await asyncio.sleep(0)
         scheduler.shutdown(wait=False)
 

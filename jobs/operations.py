@@ -21,6 +21,7 @@ from engine.schedules import next_run
 from jobs.context import JobSettings
 from jobs.trainer_processes import Order, TrainerCommand, TrainerProcess, how_it_ended
 from storage.database import MAINTENANCE_ROLE, Database
+from storage.ending import end
 from storage.exceptions import PenchantError
 from storage.operations import ABORTED_CODE, Operation, OperationStore
 from storage.retry import retry_transient
@@ -44,6 +45,7 @@ _CONNECTIONS = 2
 _LAST_WORD_SECS = 5.0
 _PAUSE_SECS = 1.0
 _SPARE_AFTER_SECS = 5.0
+_CLEAN_UP_SECS = 30.0
 """An idle process this long keeps a trainer ready, which saves an operation its start."""
 
 _log = structlog.get_logger(__name__)
@@ -101,9 +103,7 @@ class OperationRunner:
                     pause = max(pause, _PAUSE_SECS)
                 await asyncio.sleep(pause)
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await end(*self._running, again_secs=_CLEAN_UP_SECS)
             if self._spare is not None:
                 await self._spare.end()
 

@@ -11,6 +11,7 @@ import structlog
 from engine.access import ANONYMOUS, Principal
 from engine.key_ring import LOOK_SECS, KeyRing
 from engine.key_text import PREFIX
+from storage.ending import end
 from storage.exceptions import PenchantError, Unauthenticated, Unavailable
 
 AUTHORIZATION_KEY = "authorization"
@@ -59,8 +60,7 @@ class Authenticator:
         """Ends the watch and writes down which keys were used."""
         if self._watch is None:
             return
-        self._watch.cancel()
-        await asyncio.gather(self._watch, return_exceptions=True)
+        await end(self._watch)
         with contextlib.suppress(PenchantError):
             await self._ring.note_uses()
 

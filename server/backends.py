@@ -11,6 +11,7 @@ from server.settings import Settings
 from storage.api_keys import ApiKeyStore
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
 from storage.embedded import EmbeddedServers
+from storage.ending import end
 from storage.exceptions import AlreadyExists
 from storage.migrations import MigrationRunner
 from storage.tenants import TenantStore
@@ -48,8 +49,7 @@ async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[S
             )
         yield settings.model_copy(update=changes)
     finally:
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
+        await end(keeper)
         await servers.stop()
 
 

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from server.metrics import Metrics
+from storage.ending import end
 
 RECOMMENDATION_SERVICE = "penchant.v1.RecommendationService"
 ANSWERING = ("", RECOMMENDATION_SERVICE)
@@ -117,9 +118,7 @@ class HealthMonitor:
 
     async def drain(self) -> None:
         """Says NOT_SERVING for everything, for good."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        await end(self._watch)
         await self.servicer.enter_graceful_shutdown()
 
     async def _check_for_ever(self) -> None:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK, PyJWKClient
 from jwt.exceptions import PyJWTError
 
+from storage.ending import end
 from storage.exceptions import FailedPrecondition
 
 ALGORITHMS: Mapping[tuple[str, str | None], str] = {
@@ -69,10 +70,7 @@ class KeySet:
 
     async def stop(self) -> None:
         """Reads no more."""
-        for task in (self._watch, self._refresh):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await end(self._watch, self._refresh)
 
     async def refresh(self) -> None:
         """Reads the set now; calls at the same time share one reading."""

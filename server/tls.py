@@ -9,6 +9,7 @@ import structlog
 
 from server.certificates import TlsBytes, TlsFacts, TlsFiles, check
 from server.metrics import Metrics
+from storage.ending import end
 from storage.exceptions import FailedPrecondition
 
 _LOOK_SECS = 30.0
@@ -55,9 +56,7 @@ class ServerTls:
 
     async def stop(self) -> None:
         """Looks no more."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        await end(self._watch)
 
     def look(self) -> None:
         """Takes over what stands in the files now, if it is new and good. For any thread."""

@@ -24,6 +24,7 @@ from tenacity import (
 from storage.config import DatabaseConfig
 from storage.driver_errors import connect_error, translated
 from storage.driver_types import Connection, OwnConnection, Pool
+from storage.ending import end
 from storage.exceptions import FailedPrecondition, PenchantError, Unavailable
 from storage.hosts import Hosts
 from storage.outage import Outage
@@ -135,8 +136,7 @@ class Database:
         self._outage.pools.remove(self)
         if self._owns_outage:
             await self._outage.close()
-        if self._trial is not None:
-            self._trial.cancel()
+        await end(self._trial)
         try:
             await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT_SECS)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

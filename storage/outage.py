@@ -9,6 +9,7 @@ from typing import Protocol
 
 from storage.breaker import Breaker
 from storage.driver_errors import RETRY_AFTER_SECS
+from storage.ending import end
 from storage.exceptions import Unavailable
 
 _PAUSE_SECS = 0.5  # between looks
@@ -103,9 +104,7 @@ class Outage:
 
     async def close(self) -> None:
         """Ends the looking."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await end(self._looking)
         self._breaker.forget()
 
     async def _find_out(self) -> None:

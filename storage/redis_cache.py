@@ -14,6 +14,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from storage.breaker import Breaker
 from storage.config import RedisCacheConfig
+from storage.ending import end
 
 _SEAL_BYTES = 16
 
@@ -108,9 +109,7 @@ class RedisCache:
 
     async def close(self) -> None:
         """Closes the connections."""
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
+        await end(self._probe)
         self._breaker.forget()
         await self._redis.aclose()
 

@@ -64,17 +64,23 @@ def _name(title: str, path: tuple[int | str, ...], given: Mapping[str, Any]) -> 
     return ("AUTO_RUN_MIGRATIONS" if field == "auto_run" else f"{prefix}{field}".upper(),)
 
 
-def main() -> None:
-    """The entry point of the `penchant` script."""
+def assemble() -> typer.Typer:
+    """The command with all its commands; for once in a process."""
     from server.cli import demo, doctor, health, import_, keys, migrate, serve, tenant, version
-    from server.logs import configure_logs
 
-    # A command speaks for itself on stdout; only trouble is logged, but for what `serve` sets.
-    configure_logs("auto", "warning")
     for module in (serve, demo, doctor, health, version):
         module.register(app)
     app.add_typer(migrate.app, name="migrate")
     app.add_typer(tenant.app, name="tenant")
     app.add_typer(keys.app, name="keys")
     app.add_typer(import_.app, name="import")
-    sys.exit(app(standalone_mode=True))
+    return app
+
+
+def main() -> None:
+    """The entry point of the `penchant` script."""
+    from server.logs import configure_logs
+
+    # A command speaks for itself on stdout; only trouble is logged, but for what `serve` sets.
+    configure_logs("auto", "warning")
+    sys.exit(assemble()(standalone_mode=True))

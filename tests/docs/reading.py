@@ -2,7 +2,6 @@
 
 import functools
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,11 +117,7 @@ def command_tree() -> TyperGroup:
     """The `penchant` command with all its commands."""
     from server.cli import app
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["penchant", "--help"])
-        with pytest.raises(SystemExit):
-            app.main()
-    tree = typer.main.get_command(app.app)
+    tree = typer.main.get_command(app.assemble())
     assert isinstance(tree, TyperGroup)
     return tree
 
