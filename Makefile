@@ -9,7 +9,7 @@ ARGS ?=
 # One test process a core; each starts its own servers.
 JOBS ?= 2
 
-.PHONY: help setup demo serve test test-slow lint format types proto proto-check requirements audit sbom bench clean
+.PHONY: help setup demo serve test test-slow lint format types proto proto-check requirements audit sbom bench bench-long bench-models clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -85,11 +85,18 @@ sbom: setup ## The software bill of materials of what runs: build/sbom.cdx.json 
 	  --output-reproducible --of JSON -o build/sbom.cdx.json
 	@echo "build/sbom.cdx.json"
 
-# The data set that MODELS.md speaks of, where it is at hand; made-up data of its shape otherwise.
+# The data sets that the rows name, where they are at hand; made-up data of their shape otherwise.
 GOWALLA ?= $(wildcard ../shared/data/gowalla)
+ML100K ?= $(wildcard ../shared/data/ml-100k)
+SPEED = $(BIN)/python -m benchmarks.speed $(if $(GOWALLA),--gowalla $(GOWALLA)) $(if $(ML100K),--ml100k $(ML100K))
 
-bench: setup ## Calls, scoring and training beside their references, in one run
-	$(BIN)/python -m benchmarks.baseline $(ARGS)
+bench: setup ## Speed beside bare references, one table and build/bench.json (ARGS=--short: a look)
+	$(SPEED) $(ARGS)
+
+bench-long: setup ## The same with up to a million entities and 2,000 tenants
+	$(SPEED) --long $(ARGS)
+
+bench-models: setup ## Scoring, training, swapping and noisy neighbours beside their references
 	$(BIN)/python -m benchmarks.models $(if $(GOWALLA),--gowalla $(GOWALLA)) $(ARGS)
 	$(BIN)/python -m benchmarks.training $(if $(GOWALLA),--gowalla $(GOWALLA)) $(ARGS)
 	$(BIN)/python -m benchmarks.swap $(ARGS)

@@ -4,6 +4,7 @@ How far it is are bars in a terminal, plain lines elsewhere.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,3 +72,17 @@ def tell(name: str, table: Table, results: object) -> None:
     Console().print(table)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+
+
+@contextmanager
+def logs_aside(directory: Path) -> Iterator[Console]:
+    """Sends this process's and its children's lines to a file; yields where people look."""
+    people = os.dup(2)
+    with (directory / "service.log").open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        with os.fdopen(os.dup(people), "w") as stream:
+            yield Console(file=stream, highlight=False, soft_wrap=True)
+    finally:
+        os.dup2(people, 2)
+        os.close(people)

@@ -41,7 +41,8 @@ from storage.config import DatabaseConfig, RedisCacheConfig
 TENANT = "bench"
 ENTITY_TYPE = "item"
 INTERACTION_TYPE = "interaction"
-METADATA = (("x-tenant-id", TENANT),)
+Metadata = tuple[tuple[str, str], ...]
+METADATA: Metadata = (("x-tenant-id", TENANT),)
 
 _STREAMS = 4
 _BATCH = 5_000
@@ -173,7 +174,12 @@ class Log:
             yield request
 
 
-async def ingest(open_channels: Sequence[grpc.aio.Channel], log: Log, advance: Advance) -> None:
+async def ingest(
+    open_channels: Sequence[grpc.aio.Channel],
+    log: Log,
+    advance: Advance,
+    metadata: Metadata = METADATA,
+) -> None:
     """Streams all batches, a stream a channel; each waits when too much is not acknowledged.
 
     Raises:
@@ -194,7 +200,7 @@ async def ingest(open_channels: Sequence[grpc.aio.Channel], log: Log, advance: A
                 await places.acquire()
 
         call = InteractionServiceStub(channel).IngestInteractions(
-            requests(), metadata=METADATA, timeout=_STREAM_SECS
+            requests(), metadata=metadata, timeout=_STREAM_SECS
         )
         async for answer in call:
             places.release()
@@ -218,18 +224,25 @@ async def prepare(settings: Settings, *, everything: bool) -> None:
 
 
 async def create_model(
-    channel: grpc.aio.Channel, name: str, algorithm: str, hyperparameters: Mapping[str, Any]
+    channel: grpc.aio.Channel,
+    name: str,
+    algorithm: str,
+    hyperparameters: Mapping[str, Any],
+    metadata: Metadata = METADATA,
 ) -> None:
     """Names a model whose new versions always serve."""
     model = model_pb2.Model(name=name, algorithm=algorithm, promotion=model_pb2.PROMOTION_ALWAYS)
     ParseDict(dict(hyperparameters), model.hyperparameters)
     await ModelServiceStub(channel).CreateModel(
-        model_pb2.CreateModelRequest(model=model), metadata=METADATA
+        model_pb2.CreateModelRequest(model=model), metadata=metadata
     )
 
 
 async def train(
-    channel: grpc.aio.Channel, name: str, advance: Callable[[float, str], None]
+    channel: grpc.aio.Channel,
+    name: str,
+    advance: Callable[[float, str], None],
+    metadata: Metadata = METADATA,
 ) -> model_pb2.ModelVersion:
     """Trains a model to its end; told the share that is done and the phase.
 
@@ -237,14 +250,14 @@ async def train(
         Refused: the training failed, or its version does not serve.
     """
     stub = ModelServiceStub(channel)
-    operation = await stub.TrainModel(model_pb2.TrainModelRequest(name=name), metadata=METADATA)
+    operation = await stub.TrainModel(model_pb2.TrainModelRequest(name=name), metadata=metadata)
     request = model_pb2.WatchTrainingRequest(operation=operation.name)
     while not operation.done:
         try:
-            async for operation in stub.WatchTraining(request, metadata=METADATA):
-                metadata = model_pb2.TrainModelMetadata()
-                operation.metadata.Unpack(metadata)
-                advance(metadata.share, metadata.phase)
+            async for operation in stub.WatchTraining(request, metadata=metadata):
+                phase = model_pb2.TrainModelMetadata()
+                operation.metadata.Unpack(phase)
+                advance(phase.share, phase.phase)
         except grpc.aio.AioRpcError as error:
             # Connections have an age; the operation goes on without one.
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -285,7 +298,10 @@ def recommend_request(user: str, size: int) -> recommendation_pb2.RecommendReque
 
 
 async def until_served(
-    open_channels: Iterable[grpc.aio.Channel], user: str, version: model_pb2.ModelVersion
+    open_channels: Iterable[grpc.aio.Channel],
+    user: str,
+    version: model_pb2.ModelVersion,
+    metadata: Metadata = METADATA,
 ) -> None:
     """Waits until the worker behind each channel answers from a version.
 
@@ -299,7 +315,7 @@ async def until_served(
         while True:
             # Another list length each time: an answer out of the cache tells of former times.
             request = recommend_request(user, 1 + (number + int(time.monotonic() * 10)) % 1000)
-            answer = await stub.Recommend(request, metadata=METADATA, timeout=30)
+            answer = await stub.Recommend(request, metadata=metadata, timeout=30)
             if wanted in answer.model_versions:
                 break
             if time.monotonic() > end:

@@ -3,9 +3,12 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
+
+PlainItem: TypeAlias = list[Any]
+"""An item as it is packed: number, type, id, score, reasons, attributes, source scores."""
 
 _MAX_REST_BYTES = 4 * 1024 * 1024
 
@@ -66,7 +69,7 @@ class Answer:
     model_versions: tuple[str, ...] = ()
 
 
-def _pack_items(items: Sequence[Item], *, attributes: bool) -> list[Any]:
+def _pack_items(items: Sequence[Item], *, attributes: bool) -> list[PlainItem]:
     return [
         [
             i.entity_no,
@@ -138,9 +141,12 @@ def pack_rest(items: Sequence[Item]) -> bytes:
 
     They go without attributes, which are read again when the page is asked for.
     """
-    if not items:
-        return b""
-    return zlib.compress(msgpack.packb(_pack_items(items, attributes=False)), level=1)
+    return pack_plain(_pack_items(items, attributes=False))
+
+
+def pack_plain(items: Sequence[PlainItem]) -> bytes:
+    """The same of items that are plain already; their attributes must be "{}"."""
+    return zlib.compress(msgpack.packb(items), level=1) if items else b""
 
 
 def unpack_rest(packed: bytes) -> tuple[Item, ...]:

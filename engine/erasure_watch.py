@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Self
 
 import structlog
@@ -21,12 +22,23 @@ _log = structlog.get_logger(__name__)
 
 
 class ErasureWatch:
-    """Asks PostgreSQL every second for users and tenants that were erased, within its context."""
+    """Asks PostgreSQL every second for users and tenants that were erased, within its context.
 
-    def __init__(self, store: ErasureStore, tombstones: Tombstones, last_good: LastGood) -> None:
+    Args:
+        on_erasure: called when there are any, for what is kept elsewhere.
+    """
+
+    def __init__(
+        self,
+        store: ErasureStore,
+        tombstones: Tombstones,
+        last_good: LastGood,
+        on_erasure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._tombstones = tombstones
         self._last_good = last_good
+        self._on_erasure = on_erasure
         self._looked_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -41,9 +53,13 @@ class ErasureWatch:
         """Forgets whom others have erased since the last look."""
         now = time.monotonic()
         seconds = now - self._looked_at + _OVERLAP_SECS
-        for tenant_no in await self._store.tenants_erased_lately(seconds):
+        tenants = await self._store.tenants_erased_lately(seconds)
+        for tenant_no in tenants:
             self._last_good.forget_tenant(tenant_no)
-        for tombstone in await self._store.erased_lately(seconds):
+        tombstones = await self._store.erased_lately(seconds)
+        if tenants or tombstones:
+            self._on_erasure()
+        for tombstone in tombstones:
             users = self._last_good.users_of(tombstone.tenant_no)
             for user_id in await asyncio.to_thread(self._matching, tombstone, users):
                 self._last_good.forget(tombstone.tenant_no, user_id)

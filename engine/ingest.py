@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
@@ -12,6 +12,7 @@ import msgpack
 from engine.catalogue import check_key, encode_json
 from engine.drafts import InteractionDraft
 from engine.freshness import encode_freshness
+from engine.group_commit import GroupCommit
 from engine.identifiers import check_id, check_timestamp, check_weight
 from engine.tenants import TenantDirectory
 from engine.tombstones import Tombstones, user_erased
@@ -23,6 +24,8 @@ SESSION_PREFIX = "session:"
 MAX_BATCH = 10_000
 _INLINE_ROWS = 200  # beyond, checking would hold the event loop for over 5 ms
 _NEWEST = (datetime(9999, 12, 31, tzinfo=UTC), "")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def subject(
 
 
 def _micros(value: datetime) -> int:
-    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (value - _EPOCH) // _MICROSECOND
 
 
 def _payload_hash(draft: InteractionDraft, metadata: str | None) -> bytes:
@@ -86,9 +89,9 @@ def _check(
     if draft.interaction_id:
         check_id(draft.interaction_id, "interaction.interaction_id")
     check_key(draft.entity_type, draft.entity_id, "interaction.entity")
-    check_id(draft.interaction_type, "interaction.interaction_type")
     kind = tenant.interaction_types.get(draft.interaction_type)
     if kind is None:
+        check_id(draft.interaction_type, "interaction.interaction_type")
         known = ", ".join(sorted(tenant.interaction_types)) or "none"
         raise InvalidArgument.field(
             "interaction.interaction_type",
@@ -154,6 +157,24 @@ class InteractionLog:
         self._tenants = tenants
         self._interactions = interactions
         self._tombstones = tombstones
+        self._groups: GroupCommit[InteractionDraft, Ack] = GroupCommit(self.ingest)
+
+    async def ingest_one(
+        self, tenant: Tenant, draft: InteractionDraft, deadline: float | None = None
+    ) -> Ack:
+        """Stores one interaction, in one transaction with others that arrive at the same time.
+
+        Args:
+            deadline: monotonic time at which the caller stops waiting.
+
+        Raises:
+            ResourceExhausted: too many of the tenant wait already.
+            DeadlineExceeded: the deadline came while it waited; it is not stored.
+        """
+        if not draft.interaction_id:
+            # Before anything: rows of a group that failed are stored again, and must not be twice.
+            draft = replace(draft, interaction_id=str(uuid.uuid4()))
+        return await self._groups.put(tenant, draft, deadline)
 
     async def ingest(
         self, tenant: Tenant, drafts: Sequence[InteractionDraft | PenchantError]
@@ -162,6 +183,13 @@ class InteractionLog:
 
         A row that is an error already (it did not parse) stays one.
         """
+        known = tenant.interaction_types
+        if any(
+            isinstance(draft, InteractionDraft) and draft.interaction_type not in known
+            for draft in drafts
+        ):
+            # Perhaps a type that was just made: a batch of nothing else meets no statement's guard.
+            tenant = await self._tenants.reread(tenant.tenant_id)
         return await self._tenants.run(tenant, lambda t: self._ingest(t, drafts))
 
     async def _ingest(
@@ -175,8 +203,9 @@ class InteractionLog:
         )
         rows = [row for row in checked if isinstance(row, InteractionRow)]
         outcomes = iter(await self._interactions.ingest(tenant, rows) if rows else ())
+        tokens = _Tokens(tenant)
         return [
-            row if isinstance(row, PenchantError) else _ack(tenant, row, next(outcomes))
+            row if isinstance(row, PenchantError) else _ack(row, next(outcomes), tokens)
             for row in checked
         ]
 
@@ -280,12 +309,24 @@ def _check_all(
     return checked
 
 
-def _ack(tenant: Tenant, row: InteractionRow, outcome: IngestOutcome) -> Ack | PenchantError:
+class _Tokens(dict[int, str]):
+    """Freshness tokens by transaction: rows of a batch mostly share one."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        super().__init__()
+        self._tenant = tenant
+
+    def __missing__(self, transaction_id: int) -> str:
+        token = self[transaction_id] = encode_freshness(self._tenant, transaction_id)
+        return token
+
+
+def _ack(row: InteractionRow, outcome: IngestOutcome, tokens: _Tokens) -> Ack | PenchantError:
     if outcome.received_at is None:
         return _refusal(row, outcome)
     return Ack(
         row.interaction_id,
         outcome.received_at,
-        encode_freshness(tenant, outcome.transaction_id),
+        tokens[outcome.transaction_id],
         outcome.status == "duplicate",
     )

@@ -1,13 +1,15 @@
 """From what the sources offer to an ordered list with reasons."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.answers import Item, Reason, SourceScore
-from engine.blend import blend
+from engine.answers import Item, PlainItem, Reason, SourceScore
+from engine.blend import Blend, blend
 from engine.diversity import mmr
 from engine.models.forms.base import MAX_BECAUSE
 from engine.requests import RecommendQuery
@@ -46,7 +48,7 @@ def fill_up_weights(weights: Mapping[str, float], inputs: Inputs) -> dict[str, f
     }
 
 
-def rank(
+def ranking(
     candidates: Sequence[Candidate],
     inputs: Inputs,
     weights: Mapping[str, float],
@@ -57,7 +59,7 @@ def rank(
     page_size: int,
     explain: bool = False,
     found: Mapping[str, Sequence[Because]] | None = None,
-) -> list[Item]:
+) -> "Ranking":
     """Blends, boosts, cuts, orders and diversifies; ties go by entity number.
 
     Args:
@@ -71,7 +73,8 @@ def rank(
             chosen anew where absent.
     """
     if not candidates:
-        return []
+        nothing = Blend(np.zeros(0), np.zeros((0, 0)))
+        return Ranking((), [], [], _Causes((), inputs, {}), [], nothing, None)
     names = sorted({source for c in candidates for source in c.sources})
     number = {name: place for place, name in enumerate(names)}
     items = np.repeat(np.arange(len(candidates)), [len(c.sources) for c in candidates])
@@ -92,36 +95,52 @@ def rank(
         top = scores[head] / max(float(scores[head].max()), 1e-12)
         picked = mmr(top.astype(np.float32), vectors, depth, diversity)
         order = np.concatenate([head[picked], order[depth:]])
-    present = float(by_source.sum()) or 1.0
-    reasons = _all_reasons(candidates, names, blended.shares, inputs, found or {})
-    listed = scores.tolist()
-    return [
-        Item(
-            entity_no=candidates[i].entity_no,
-            entity_type=candidates[i].entity_type,
-            entity_id=candidates[i].entity_id,
-            score=listed[i],
-            reasons=reasons[i],
-            attributes=candidates[i].attributes,
-            source_scores=_details(
-                candidates[i], weights, blended.totals[i], blended.shares[i], number, present
-            )
-            if explain
-            else (),
-        )
-        for i in order.tolist()
-    ]
+    return Ranking(
+        candidates,
+        order.tolist(),
+        scores.tolist(),
+        _Causes(candidates, inputs, found or {}),
+        names,
+        blended,
+        weights if explain else None,
+    )
 
 
-def rank_as_asked(
+def rank(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: Mapping[str, float],
+    *,
+    boost_factors: Sequence[float] = (),
+    min_score: float | None = None,
+    diversity: float = 0.0,
+    page_size: int,
+    explain: bool = False,
+    found: Mapping[str, Sequence[Because]] | None = None,
+) -> list[Item]:
+    """All that `ranking` puts in order."""
+    return ranking(
+        candidates,
+        inputs,
+        weights,
+        boost_factors=boost_factors,
+        min_score=min_score,
+        diversity=diversity,
+        page_size=page_size,
+        explain=explain,
+        found=found,
+    ).items()
+
+
+def ranking_as_asked(
     candidates: Sequence[Candidate],
     inputs: Inputs,
     weights: Mapping[str, float],
     query: RecommendQuery,
     found: Mapping[str, Sequence[Because]] | None = None,
-) -> list[Item]:
-    """`rank` with the boosts, cut and diversity that a request asks for."""
-    return rank(
+) -> "Ranking":
+    """`ranking` with the boosts, cut and diversity that a request asks for."""
+    return ranking(
         candidates,
         inputs,
         weights,
@@ -134,34 +153,63 @@ def rank_as_asked(
     )
 
 
+def rank_as_asked(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: Mapping[str, float],
+    query: RecommendQuery,
+    found: Mapping[str, Sequence[Because]] | None = None,
+) -> list[Item]:
+    """All that `ranking_as_asked` puts in order."""
+    return ranking_as_asked(candidates, inputs, weights, query, found).items()
+
+
+async def ranking_off_loop(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: dict[str, float],
+    query: RecommendQuery,
+) -> "Ranking":
+    """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
+    if len(candidates) > 500 or query.diversity > 0:
+        return await asyncio.to_thread(ranking_as_asked, candidates, inputs, weights, query)
+    return ranking_as_asked(candidates, inputs, weights, query)
+
+
+async def rank_off_loop(
+    candidates: Sequence[Candidate],
+    inputs: Inputs,
+    weights: dict[str, float],
+    query: RecommendQuery,
+) -> list[Item]:
+    """All that `ranking_off_loop` puts in order."""
+    return (await ranking_off_loop(candidates, inputs, weights, query)).items()
+
+
 class _Causes:
     """Which anchors led a source to a candidate: by cosine, or as the source's statement says."""
 
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        names: Sequence[str],
         inputs: Inputs,
         found: Mapping[str, Sequence[Because]],
     ) -> None:
         self._candidates = candidates
         self._names = {a.entity_no: (a.entity_type, a.entity_id) for a in inputs.anchors}
         self._of_model = inputs.because
-        self._best = dict(found)
-        vectors: NDArray[np.float32] | None = None
-        for name in names:
-            if name in found:
+        self._best: dict[str, Mapping[int, Because]] = {}
+        for name, source in BY_NAME.items():
+            if source.reasons is None:
                 continue
-            chooses = BY_NAME[name].reasons
-            anchors = [
-                a
-                for a in inputs.anchors
-                if chooses is not None and chooses(a) and a.vector is not None
-            ]
-            if anchors:
-                if vectors is None:
-                    vectors = unit_rows([c.vector for c in candidates])
-                self._best[name] = _nearest(vectors, anchors)
+            if name in found:
+                self._best[name] = dict(enumerate(found[name]))
+                continue
+            led = [place for place, c in enumerate(candidates) if name in c.sources]
+            anchors = [a for a in inputs.anchors if a.vector is not None and source.reasons(a)]
+            if led and anchors:
+                vectors = unit_rows([candidates[place].vector for place in led])
+                self._best[name] = dict(zip(led, _nearest(vectors, anchors), strict=True))
 
     def of(self, place: int, source: str) -> Because:
         if source == MODEL.name:
@@ -172,6 +220,94 @@ class _Causes:
             return ()
         because = self._candidates[place].because
         return tuple(self._names[number] for number in because if number in self._names)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates in order; their items are made when they are asked for.
+
+    Attributes:
+        candidates: what was ranked.
+        order: places in `candidates`, best first, without those that were cut.
+        scores: of each candidate.
+        names: of the sources, as the columns of the blend's shares.
+        weights: by source name, where the sources' own scores are to be told; else None.
+    """
+
+    candidates: Sequence[Candidate]
+    order: Sequence[int]
+    scores: Sequence[float]
+    causes: _Causes
+    names: Sequence[str]
+    blended: Blend
+    weights: Mapping[str, float] | None
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def items(self, start: int = 0, end: int | None = None) -> list[Item]:
+        """The items of places start to end of the order."""
+        return [
+            Item(
+                candidate.entity_no,
+                candidate.entity_type,
+                candidate.entity_id,
+                self.scores[place],
+                tuple([Reason(*reason) for reason in self._reasons(place)]),
+                candidate.attributes,
+                self._details(place),
+            )
+            for place in self.order[start:end]
+            for candidate in (self.candidates[place],)
+        ]
+
+    def plain(self, start: int, end: int) -> list[PlainItem]:
+        """The same as `items` without attributes, for what is packed and not looked at."""
+        return [
+            [
+                candidate.entity_no,
+                candidate.entity_type,
+                candidate.entity_id,
+                self.scores[place],
+                self._reasons(place),
+                "{}",
+                [[d.source, d.raw, d.normalized, d.weight] for d in self._details(place)],
+            ]
+            for place in self.order[start:end]
+            for candidate in (self.candidates[place],)
+        ]
+
+    def _reasons(self, place: int) -> list[tuple[str, float, Because]]:
+        """A candidate's sources by share, the largest first.
+
+        Where the tenant gives every source that led to it no weight, they share equally.
+        """
+        sources = self.candidates[place].sources
+        if len(sources) == 1:
+            return [(sources[0], 1.0, self.causes.of(place, sources[0]))]
+        shares = self.blended.shares[place].tolist()
+        led = [
+            (self.names[i], shares[i], self.causes.of(place, self.names[i]))
+            for i in sorted(range(len(shares)), key=lambda i: -shares[i])
+            if shares[i] > 0
+        ]
+        return led or [(s, 1 / len(sources), self.causes.of(place, s)) for s in sources]
+
+    def _details(self, place: int) -> tuple[SourceScore, ...]:
+        """What each source said of a candidate; nothing where that is not to be told."""
+        if self.weights is None:
+            return ()
+        candidate = self.candidates[place]
+        weights = self.weights
+        present = float(sum(weights.get(name, 0.0) for name in self.names)) or 1.0
+        total, shares = self.blended.totals[place], self.blended.shares[place]
+        details = []
+        for source, raw in zip(candidate.sources, candidate.raws, strict=True):
+            weight = weights.get(source, 0.0) / present
+            part = float(total * shares[self.names.index(source)])
+            told = part / weight if weight else 0.0
+            details.append(SourceScore(source, float(raw), told, weight))
+        return tuple(sorted(details, key=lambda d: (-d.normalized * d.weight, d.source)))
 
 
 def _nearest(vectors: NDArray[np.float32], anchors: Sequence[Anchor]) -> list[Because]:
@@ -187,47 +323,6 @@ def _nearest(vectors: NDArray[np.float32], anchors: Sequence[Anchor]) -> list[Be
         tuple(keys[i] for i, value in zip(row, near, strict=True) if value > 0)
         for row, near in zip(best.tolist(), values.tolist(), strict=True)
     ]
-
-
-def _all_reasons(
-    candidates: Sequence[Candidate],
-    names: Sequence[str],
-    shares: NDArray[np.float64],
-    inputs: Inputs,
-    found: Mapping[str, Sequence[Because]],
-) -> list[tuple[Reason, ...]]:
-    """Of each candidate its sources by share, the largest first.
-
-    Where the tenant gives every source that led to a candidate no weight, they share equally.
-    """
-    causes = _Causes(candidates, names, inputs, found)
-    orders = np.argsort(-shares, axis=1, kind="stable").tolist()
-    return [
-        tuple(Reason(names[i], share[i], causes.of(place, names[i])) for i in order if share[i] > 0)
-        or tuple(
-            Reason(source, 1 / len(candidate.sources), causes.of(place, source))
-            for source in candidate.sources
-        )
-        for place, (candidate, order, share) in enumerate(
-            zip(candidates, orders, shares.tolist(), strict=True)
-        )
-    ]
-
-
-def _details(
-    candidate: Candidate,
-    weights: Mapping[str, float],
-    total: float,
-    shares: NDArray[np.float64],
-    number: Mapping[str, int],
-    present: float,
-) -> tuple[SourceScore, ...]:
-    details = []
-    for source, raw in zip(candidate.sources, candidate.raws, strict=True):
-        weight = weights.get(source, 0.0) / present
-        part = float(total * shares[number[source]])
-        details.append(SourceScore(source, float(raw), part / weight if weight else 0.0, weight))
-    return tuple(sorted(details, key=lambda d: (-d.normalized * d.weight, d.source)))
 
 
 def unit(vector: NDArray[np.floating]) -> NDArray[np.float32]:

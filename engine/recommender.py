@@ -1,6 +1,6 @@
 """Recommend: versions and profile, cache, candidates, ranking; a hit asks PostgreSQL once."""
 
-import asyncio
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,22 +13,31 @@ from numpy.typing import NDArray
 
 from engine.answer_log import LoggedAnswer
 from engine.answer_writer import NOT_LOGGED, AnswerWriter
-from engine.answers import Answer, Item, pack_answer, pack_rest, unpack_answer
+from engine.answers import Answer, Item, pack_answer, pack_plain, unpack_answer
 from engine.cache_keys import answers_of_user
 from engine.last_good import LastGood
 from engine.offers import ModelOffers, offers_of
 from engine.popular import PopularLists
-from engine.ranking import fill_up_weights, rank_as_asked, source_weights, unit
+from engine.ranking import (
+    fill_up_weights,
+    ranking_off_loop,
+    source_weights,
+    unit,
+    unit_rows,
+)
+from engine.ready import Ready, Render, pack_ready, unpack_ready
+from engine.related import relate
 from engine.requests import RecommendQuery
 from engine.shelf import LoadedModel, ModelShelf
 from engine.single_flight import SingleFlight
-from engine.sources import MODEL, NEWEST, SOURCES, Anchor, Inputs, Phase
+from engine.sources import BY_NAME, MODEL, NEWEST, SOURCES, Anchor, Inputs, Phase
 from engine.tenants import TenantDirectory
-from storage.entities import EntityKey, EntityRow, EntityStore
+from engine.versions import KnownVersions
+from storage.entities import EntityRow, EntityStore
 from storage.exceptions import Unavailable
 from storage.redis_cache import RedisCache
 from storage.tenants import Tenant
-from storage.users import UserContext, UserStore, Versions
+from storage.users import Situation, UserContext, UserStore, Versions
 from storage.vector_store import Candidate, CandidateQuery, VectorStore
 
 MAX_LIST = 500
@@ -37,10 +46,13 @@ MAX_LIST = 500
 _CONTEXT_WEIGHT = 3.0  # a context entity against one interaction of weight 1
 _HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
 _NEIGHBOURS_OF = 64  # anchors; older ones have faded to a seventh, and cost as much
-_LAYOUT = 3  # of cached answers; part of the key
+_LAYOUT = 4  # of cached answers; part of the key
 _HISTORY = 200  # interactions that the sources look at
 _HISTORY_OF_MODEL = 3000  # a model takes in more, at little cost
 _OFFERED = 4  # times the page, by a model: hidden and seen ones drop out in PostgreSQL
+_RELATED = 4  # times the candidates that are wanted, of item_to_item: hidden ones drop out
+_NARROWED = 100_000  # where a filter or a type may drop most of them: all that there are
+_BY_COSINE = [source.name for source in SOURCES if source.reasons is not None]
 _OFFERED_FILTERED = 2000  # where a filter or a type may drop most of them
 
 
@@ -60,14 +72,6 @@ def mean_vector(rows: Sequence[EntityRow]) -> NDArray[np.float32] | None:
     return mean if mean.any() else None
 
 
-async def read_in_order(
-    entities: EntityStore, tenant: Tenant, keys: Sequence[EntityKey]
-) -> list[EntityRow]:
-    """Entities by name, in the order of the names; unknown ones are passed over."""
-    found = await entities.get(tenant, keys) if keys else {}
-    return [found[key] for key in keys if key in found]
-
-
 def make_inputs(
     tenant: Tenant, user: UserContext, looked_at: Sequence[EntityRow], phase: Phase
 ) -> Inputs:
@@ -79,10 +83,11 @@ def make_inputs(
         )
         for row in looked_at
     ]  # fmt: skip
+    directions = iter(unit_rows([h.vector for h in user.history if h.vector is not None]))
     anchors += [
         Anchor(
             h.entity_no, h.entity_type, h.entity_id, h.weight * _HISTORY_FADE**place,
-            None if h.vector is None else unit(h.vector),
+            None if h.vector is None else next(directions),
         )
         for place, h in enumerate(user.history)
     ]  # fmt: skip
@@ -123,6 +128,7 @@ class Recommender:
         self._tenants = tenants
         self._entities = entities
         self._users = users
+        self._versions = KnownVersions(users)
         self._vectors = vectors
         self._shelf = shelf
         self._cache = cache
@@ -131,31 +137,37 @@ class Recommender:
         self._last_good = last_good if last_good is not None else LastGood(0)
         self._popular = PopularLists(tenants, vectors, self._last_good)
         self._answer_log = answer_log
-        self._under_way: SingleFlight[tuple[Answer, bytes]] = SingleFlight()
+        self._under_way: SingleFlight[Ready] = SingleFlight()
 
     async def recommend(
-        self, tenant: Tenant, query: RecommendQuery, *, at_least_as_fresh: int = 0
-    ) -> Answer:
-        """The first page of a list and, in `rest`, the pages after it.
+        self, tenant: Tenant, query: RecommendQuery, render: Render, *, at_least_as_fresh: int = 0
+    ) -> Ready:
+        """The first page of a list and, in `rest`, the pages after it, rendered.
 
         Args:
+            render: of answers to this query; what it makes is cached.
             at_least_as_fresh: a transaction that the answer must know of; 0: none.
 
         Raises:
             Unavailable: PostgreSQL is away, and nothing that was answered before fits.
         """
         try:
-            answer = await self._tenants.run(tenant, lambda t: self._recommend(t, query))
+            ready = await self._tenants.run(
+                tenant, lambda t: self._recommend(t, query, render, at_least_as_fresh)
+            )
         except Unavailable:
             degraded = self._last_good.answer(
                 tenant.tenant_no, query, at_least_as_fresh=at_least_as_fresh
             )
             if degraded is None:
                 raise
-            return degraded
-        if answer.items:
+            return Ready(
+                render(degraded), b"", time.time(), for_once=True,
+                transaction_id=degraded.transaction_id,
+            )  # fmt: skip
+        if ready.has_items:
             self._popular.asked(tenant, query.entity_type)
-        return answer
+        return ready
 
     async def page(self, tenant: Tenant, items: Sequence[Item]) -> tuple[Item, ...]:
         """Items of a later page with attributes, without those that may no longer be shown."""
@@ -167,18 +179,51 @@ class Recommender:
             if item.entity_no in shown
         )
 
-    async def _recommend(self, tenant: Tenant, query: RecommendQuery) -> Answer:
-        versions = await self._users.versions(tenant, query.user_id)
+    async def _recommend(
+        self, tenant: Tenant, query: RecommendQuery, render: Render, at_least_as_fresh: int
+    ) -> Ready:
+        versions = self._versions.get(tenant, query.user_id, at_least_as_fresh)
+        situation = None
+        if versions is None:
+            stamp = self._users.stamp(tenant.tenant_id, query.user_id)
+            # All at once: what has changed since the last time has most likely no answer in Redis.
+            situation = await self._situation(tenant, query, self._shelf.expects(tenant))
+            versions = situation.versions
+            self._versions.keep(tenant, query.user_id, versions, stamp)
         model = await self._model(tenant, versions, query)
+        if situation is not None and self._shelf.expects(tenant) is not (model is not None):
+            situation = None  # as long as the other needs it
         key = self._key(tenant, versions, model, query)
         packed = await self._cache.get(key) if self._cache is not None else None
-        answer = unpack_answer(packed) if packed is not None else None
-        if answer is None or packed is None:
-            answer, packed = await self._under_way.do(
-                key, lambda: self._compute_and_keep(key, tenant, versions, model, query)
+        ready = unpack_ready(packed) if packed is not None else None
+        if ready is not None and query.explain:
+            ready = _as_cached(ready, render)
+        if ready is None:
+            ready = await self._under_way.do(
+                key,
+                lambda: self._compute_and_keep(
+                    key, tenant, versions, model, query, render, situation
+                ),
             )
-        self._last_good.keep(tenant.tenant_no, query, packed, versions.transaction_id)
-        return replace(answer, transaction_id=versions.transaction_id)
+        self._last_good.keep(tenant.tenant_no, query, ready.packed, versions.transaction_id)
+        return replace(
+            ready,
+            transaction_id=versions.transaction_id,
+            for_once=ready.for_once
+            # Which version is the latest is in no slot.
+            or query.model_version is not None
+            or not self._shelf.is_current(tenant, versions.model_revision),
+        )
+
+    async def _situation(self, tenant: Tenant, query: RecommendQuery, for_model: bool) -> Situation:
+        return await self._users.situation(
+            tenant,
+            query.user_id,
+            looked_at=query.context,
+            interactions=_HISTORY_OF_MODEL if for_model else _HISTORY,
+            # A model that has anything to say needs none.
+            neighbours_of=0 if for_model else _NEIGHBOURS_OF,
+        )
 
     async def _model(
         self, tenant: Tenant, versions: Versions, query: RecommendQuery
@@ -214,13 +259,20 @@ class Recommender:
         versions: Versions,
         model: LoadedModel | None,
         query: RecommendQuery,
-    ) -> tuple[Answer, bytes]:
-        answer = await self._compute(tenant, versions, model, query)
-        packed = pack_answer(answer)
+        render: Render,
+        situation: Situation | None,
+    ) -> Ready:
+        if situation is None:
+            situation = await self._situation(tenant, query, model is not None)
+        answer = await self._compute(tenant, versions, model, query, situation)
+        ready = Ready(
+            render(answer), pack_answer(answer), time.time(), for_once=bool(answer.degraded),
+            has_items=bool(answer.items),
+        )  # fmt: skip
         # Who asks for a record must find it under the id that a cached answer brings, too.
         if self._cache is not None and NOT_LOGGED not in answer.degraded:
-            await self._cache.set(key, packed, self._cache_ttl)
-        return answer, packed
+            await self._cache.set(key, pack_ready(ready), self._cache_ttl)
+        return ready
 
     async def _compute(
         self,
@@ -228,12 +280,11 @@ class Recommender:
         versions: Versions,
         model: LoadedModel | None,
         query: RecommendQuery,
+        situation: Situation,
     ) -> Answer:
-        length = _HISTORY_OF_MODEL if model else _HISTORY
-        user = await self._users.context(tenant, query.user_id, interactions=length)
-        looked_at = await read_in_order(self._entities, tenant, query.context)
+        user = situation.user
         phase = phase_of(user, self._cold_start)
-        inputs = make_inputs(tenant, user, looked_at, phase)
+        inputs = make_inputs(tenant, user, situation.looked_at, phase)
         offers = await _offers(model, inputs, user, query) if model else None
         if offers is not None:
             inputs = replace(inputs, offers=True, because=offers.because)
@@ -241,7 +292,12 @@ class Recommender:
         asked = frozenset(
             s.name for s in SOURCES if s is not NEWEST and s.asks(inputs) and weights[s.name] > 0
         )
-        wanted = candidate_query(inputs, query, asked, offers)
+        wanted = replace(candidate_query(inputs, query, asked, offers), seen=situation.seen)
+        if not model:
+            narrowed = query.filter or query.entity_type or query.exclude
+            most = _NARROWED if narrowed else _RELATED * wanted.limit + len(user.history)
+            related = relate(inputs.anchors[:_NEIGHBOURS_OF], situation.neighbours, most)
+            wanted = replace(wanted, related=related)
         candidates = await self._vectors.candidates(tenant, wanted) if asked else []
         if offers is not None and len(candidates) < query.page_size:
             weights = fill_up_weights(weights, inputs)
@@ -254,14 +310,14 @@ class Recommender:
             # Who has seen everything gets something known rather than nothing.
             wanted = replace(wanted, seen_by=None)
             candidates = await self._fill_up(tenant, wanted, candidates)
-        items = await rank_off_loop(candidates, inputs, weights, query)
+        ranking = await ranking_off_loop(candidates, inputs, weights, query)
         counts: dict[str, int] = {}
         for candidate in candidates:
             for source in candidate.sources:
                 counts[source] = counts.get(source, 0) + 1
         answer = Answer(
-            items=tuple(items[: query.page_size]),
-            rest=pack_rest(items[query.page_size : MAX_LIST]),
+            items=tuple(ranking.items(0, query.page_size)),
+            rest=pack_plain(ranking.plain(query.page_size, MAX_LIST)),
             recommendation_id=uuid.uuid4().hex,
             phase=phase,
             interaction_count=user.interaction_count,
@@ -273,7 +329,9 @@ class Recommender:
         logged = LoggedAnswer(
             answered_at=datetime.now(UTC),
             query=query,
-            answer=replace(answer, items=tuple(items[: max(query.page_size, MAX_LIST)]), rest=b""),
+            answer=replace(
+                answer, items=tuple(ranking.items(0, max(query.page_size, MAX_LIST))), rest=b""
+            ),
             candidates=candidates,
             inputs=inputs,
             weights=weights,
@@ -296,6 +354,12 @@ class Recommender:
         newest = replace(wanted, sources=frozenset({NEWEST.name}))
         more = await self._vectors.candidates(tenant, newest)
         return candidates + [c for c in more if c.entity_no not in known]
+
+
+def _as_cached(ready: Ready, render: Render) -> Ready | None:
+    """An answer from the cache that tells so; None where it cannot be read."""
+    answer = unpack_answer(ready.packed)
+    return None if answer is None else replace(ready, body=render(answer))
 
 
 async def _offers(
@@ -333,16 +397,5 @@ def candidate_query(
         segment=inputs.segment,
         boosts=[(b.filter.path, b.filter.variables) for b in query.boosts],
         model=(offers.numbers, offers.scores) if offers else ((), ()),
+        vectors=list(BY_NAME) if query.diversity > 0 else _BY_COSINE,
     )
-
-
-async def rank_off_loop(
-    candidates: Sequence[Candidate],
-    inputs: Inputs,
-    weights: dict[str, float],
-    query: RecommendQuery,
-) -> list[Item]:
-    """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
-    if len(candidates) > 500 or query.diversity > 0:
-        return await asyncio.to_thread(rank_as_asked, candidates, inputs, weights, query)
-    return rank_as_asked(candidates, inputs, weights, query)

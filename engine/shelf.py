@@ -96,6 +96,16 @@ class ModelShelf:
         done, _ = await asyncio.wait([task], timeout=FIRST_WAIT_SECS)
         return task.result() if done else None
 
+    def expects(self, tenant: Tenant) -> bool:
+        """Whether a model answered for the tenant when it was last asked."""
+        place = self._serving.get(tenant.tenant_no)
+        return place is not None and place.loaded is not None
+
+    def is_current(self, tenant: Tenant, revision: int) -> bool:
+        """Whether what answers is what a promotion, or a newer one, says; 0: there was none."""
+        place = self._serving.get(tenant.tenant_no)
+        return not revision or (place is not None and place.revision >= revision)
+
     async def named(self, tenant: Tenant, model_name: str, version: str) -> LoadedModel:
         """One version by name; "latest" is the newest.
 

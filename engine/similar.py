@@ -10,14 +10,12 @@ import numpy as np
 from engine.answers import Answer, Item, Reason, pack_answer, pack_rest
 from engine.catalogue import not_found
 from engine.last_good import LastGood
-from engine.ranking import source_weights, unit
+from engine.ranking import rank_off_loop, source_weights, unit
 from engine.recommender import (
     MAX_LIST,
     candidate_query,
     make_inputs,
     phase_of,
-    rank_off_loop,
-    read_in_order,
 )
 from engine.requests import RecommendQuery
 from engine.sources import Anchor, Inputs
@@ -217,7 +215,7 @@ class SimilarityFinder:
         self, tenant: Tenant, keys: Sequence[EntityKey], query: RecommendQuery
     ) -> RerankedList:
         user = await self._users.context(tenant, query.user_id)
-        looked_at = await read_in_order(self._entities, tenant, query.context)
+        looked_at = await _read_in_order(self._entities, tenant, query.context)
         inputs = make_inputs(tenant, user, looked_at, phase_of(user, self._cold_start))
         unique = list(dict.fromkeys(keys))
         wanted = candidate_query(inputs, query, frozenset())
@@ -238,3 +236,11 @@ class SimilarityFinder:
         if key not in found:
             raise not_found(key)
         return found[key]
+
+
+async def _read_in_order(
+    entities: EntityStore, tenant: Tenant, keys: Sequence[EntityKey]
+) -> list[EntityRow]:
+    """Entities by name, in the order of the names; unknown ones are passed over."""
+    found = await entities.get(tenant, keys) if keys else {}
+    return [found[key] for key in keys if key in found]

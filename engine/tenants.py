@@ -54,6 +54,18 @@ class TenantDirectory:
         known = self._known.get(tenant_id)
         return known if known is not None else await self._read(tenant_id)
 
+    def known(self, tenant_id: str | bytes | None) -> Tenant | None:
+        """A tenant whose row was read before, as `resolve` gives it; None: ask `resolve`.
+
+        Args:
+            tenant_id: in bytes it is no text, and nobody's.
+        """
+        if tenant_id is None:
+            if self._only is None or time.monotonic() >= self._only[0]:
+                return None
+            tenant_id = self._only[1]
+        return self._known.get(tenant_id) if isinstance(tenant_id, str) else None
+
     async def reread(self, tenant_id: str) -> Tenant:
         """A tenant as it is in PostgreSQL now, from now on known; NotFound when there is none."""
         return await self._read(tenant_id)

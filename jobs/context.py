@@ -28,6 +28,7 @@ from storage.retention import RetentionStore
 from storage.tenants import Tenant, TenantStore
 from storage.trends import TrendStore
 from storage.users import ProfileMaintenance
+from storage.version_slots import VersionSlots
 
 T = TypeVar("T")
 
@@ -202,9 +203,10 @@ async def job_context(settings: JobSettings) -> AsyncIterator[JobContext]:
     config = settings.database.model_copy(
         update={"max_connections": _CONNECTIONS, "min_connections": 0}
     )
+    slots = VersionSlots(settings.data_dir)
     async with AsyncExitStack() as stack:
         owner, maintenance, service = [
-            await stack.enter_async_context(Database(config, role=role))
+            await stack.enter_async_context(Database(config, role=role, slots=slots))
             for role in (None, MAINTENANCE_ROLE, SERVICE_ROLE)
         ]
         artefacts = await artefacts_of(settings.data_dir, service)

@@ -40,6 +40,7 @@ from storage.tenants import Tenant, TenantStore
 from storage.training_data import TrainingDataStore
 from storage.training_metrics import TrainingMetricsStore
 from storage.users import UserStore
+from storage.version_slots import VersionSlots
 
 T = TypeVar("T")
 
@@ -132,9 +133,10 @@ async def carry_out(settings: JobSettings, order: Order) -> None:
     config = settings.database.model_copy(
         update={"max_connections": _CONNECTIONS, "min_connections": 0}
     )
+    slots = VersionSlots(settings.data_dir)
     async with AsyncExitStack() as stack:
         service, maintenance = [
-            await stack.enter_async_context(Database(config, role=role))
+            await stack.enter_async_context(Database(config, role=role, slots=slots))
             for role in (SERVICE_ROLE, MAINTENANCE_ROLE)
         ]
         stores = TrainerStores(

@@ -1,1 +1,1 @@
-"""The gRPC edge: settings, wiring, servicers, interceptors, health, processes, command line."""
+"""The gRPC edge: settings, wiring, servicers, health, processes, command line."""

@@ -12,7 +12,7 @@ from engine.access import ANONYMOUS, Principal
 from engine.key_ring import LOOK_SECS, KeyRing
 from engine.key_text import PREFIX
 from storage.ending import end
-from storage.exceptions import PenchantError, Unauthenticated, Unavailable
+from storage.exceptions import FailedPrecondition, PenchantError, Unauthenticated, Unavailable
 
 AUTHORIZATION_KEY = "authorization"
 API_KEY_KEY = "x-api-key"
@@ -27,6 +27,10 @@ class Verifier(Protocol):
 
     async def verify(self, token: str) -> Principal:
         """Whom a token stands for; Unauthenticated (INVALID_CREDENTIALS), Unavailable."""
+        ...
+
+    def known(self, token: str) -> Principal | None:
+        """Whom a token stands for that was verified before and is still good."""
         ...
 
 
@@ -90,6 +94,26 @@ class Authenticator:
         if not text.startswith(PREFIX) and self._tokens is not None:
             return await self._tokens.verify(text)
         return await self._owner_of(text)
+
+    def known(self, key: str | None, text: str | bytes | None) -> Principal | None:
+        """Whose credential this is, where that is known without waiting; for one credential.
+
+        Args:
+            key: of the metadata where it stood; None: none is given.
+        """
+        if key is None:
+            return None if self.is_required else ANONYMOUS
+        given = _credentials([(key, text or "")])
+        if not self.is_required:
+            return None
+        if not given[0].startswith(PREFIX):
+            return None if self._tokens is None else self._tokens.known(given[0])
+        if not self._ring.is_trusted:
+            return None
+        try:
+            return self._ring.find(given[0])
+        except FailedPrecondition:
+            return None
 
     def check_still(self, principal: Principal) -> None:
         """Raises Unauthenticated when a principal may not go on: for streams, at each message."""

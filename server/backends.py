@@ -19,9 +19,9 @@ from storage.tenants import TenantStore
 
 @asynccontextmanager
 async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[Settings]:
-    """Settings with both URLs filled; bundled servers that this starts stop at the end.
+    """Settings with both URLs filled, and `several_hosts`.
 
-    One that dies before is started again.
+    Bundled servers that this starts stop at the end; one that dies before is started again.
 
     Args:
         redis: whether a Redis is wanted at all.
@@ -31,6 +31,8 @@ async def backends(settings: Settings, *, redis: bool = True) -> AsyncIterator[S
     """
     needs_postgres = settings.database.url is None
     needs_redis = redis and settings.cache.url is None
+    if settings.several_hosts is None:
+        settings = settings.model_copy(update={"several_hosts": not needs_postgres})
     if not (needs_postgres or needs_redis):
         yield settings
         return

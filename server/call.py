@@ -1,5 +1,6 @@
 """The call that the running task serves."""
 
+import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ class Call:
         principal: who calls.
         asked: the request, or the first of a stream, where the call is audited.
         quotas: the tenants' quotas of requests; None: they have none.
+        raw: the request as it came, where answers are kept by it.
     """
 
     request_id: str
@@ -42,6 +44,7 @@ class Call:
     principal: Principal = ANONYMOUS
     asked: Message | None = None
     quotas: RequestQuotas | None = None
+    raw: bytes | None = None
 
     @property
     def shown_tenant(self) -> str | None:
@@ -73,6 +76,10 @@ class Call:
         """Seconds until the deadline, at least 0; None when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
+
+REQUEST_ID_KEY = "x-request-id"
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+"""What a caller's own request id must be to be taken."""
 
 CURRENT_CALL: ContextVar[Call] = ContextVar("penchant_call")
 

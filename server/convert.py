@@ -108,3 +108,21 @@ def to_seconds(duration: Duration) -> float:
 def fill_duration(target: Duration, seconds: float) -> None:
     """Sets a Duration from seconds, to the nanosecond."""
     target.FromNanoseconds(round(seconds * 1e9))
+
+
+def embedded(number: int, message: bytes) -> bytes:
+    """A serialised message as a field of another one (wire type 2 of protobuf's encoding).
+
+    Args:
+        number: of the field.
+    """
+    return _varint(number << 3 | 2) + _varint(len(message)) + message
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)

@@ -35,12 +35,13 @@ from engine.tombstones import Tombstones
 from engine.trainings import Trainings
 from server.settings import Settings
 from server.tokens import TokenVerifier, token_verifier
+from server.wire_cache import WireCache
 from storage.answer_log import AnswerLogStore
 from storage.api_keys import ApiKeyStore
 from storage.artefacts import ArtefactStore
 from storage.audit import AuditStore
 from storage.cached_answers import CachedAnswers
-from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
+from storage.database import MAINTENANCE_ROLE, Database
 from storage.demand import DemandStore
 from storage.embeddings import EmbeddingStore
 from storage.entities import EntityStore
@@ -57,6 +58,7 @@ from storage.redis_rates import RedisRates
 from storage.tenants import TenantStore
 from storage.users import UserStore
 from storage.vector_store import VectorStore
+from storage.version_slots import VersionSlots
 
 _MAINTENANCE_CONNECTIONS = 3
 
@@ -80,6 +82,8 @@ class Deps:
     administration: Administration
     quotas: TenantQuotas
     rates: RequestRates
+    wire_cache: WireCache
+    cache_life_secs: float
     migrations: MigrationRunner
     registry: ModelRegistry
     trainings: Trainings
@@ -121,6 +125,8 @@ def build_deps(
         share=settings.answer_log_sample,
         days=settings.answer_log_days,
     )
+    life = settings.result_cache_ttl_secs
+    wire_cache = WireCache(users, settings.wire_cache_bytes if life else 0)
     keys, hasher = ApiKeyStore(maintenance), KeyHasher(secret)
     audit = AuditLog(AuditStore(database, maintenance), secret)
     return Deps(
@@ -157,6 +163,8 @@ def build_deps(
         administration=Administration(tenants, store, users),
         quotas=TenantQuotas(tenants, quotas),
         rates=RequestRates(settings.workers),
+        wire_cache=wire_cache,
+        cache_life_secs=life,
         migrations=MigrationRunner(settings.database, settings.migrations),
         registry=ModelRegistry(tenants, models, artefacts, trainings),
         trainings=trainings,
@@ -173,7 +181,7 @@ def build_deps(
             cached=None if settings.cache.url is None else CachedAnswers(settings.cache),
             last_good=last_good,
         ),
-        erasure_watch=ErasureWatch(erasures, tombstones, last_good),
+        erasure_watch=ErasureWatch(erasures, tombstones, last_good, wire_cache.sweep),
         secret=secret,
         audit=audit,
         integrity=Integrity(
@@ -203,8 +211,9 @@ async def connect(settings: Settings) -> AsyncIterator[Deps]:
     few = settings.database.model_copy(
         update={"min_connections": 1, "max_connections": _MAINTENANCE_CONNECTIONS}
     )
+    slots = VersionSlots(settings.data_dir, several_hosts=settings.several_hosts is not False)
     async with contextlib.AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(settings.database, role=SERVICE_ROLE))
+        database = await stack.enter_async_context(Database(settings.database, slots=slots))
         maintenance = await stack.enter_async_context(
             Database(few, role=MAINTENANCE_ROLE, beside=database)
         )

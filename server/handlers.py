@@ -5,24 +5,26 @@ bytes come in and are parsed in one place.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from server.admission import Admission
+from server.call import current_call
 from storage.exceptions import InvalidArgument, Unimplemented
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Work: TypeAlias = Callable[[], Awaitable[Any]]
+Around: TypeAlias = Callable[[str, Handler], Handler]
 
 
 class Serve(Protocol):
     """Runs the work of one call with everything that the edge does around it."""
 
-    def __call__(self, context: Context, work: Work) -> Awaitable[Any]:
+    def __call__(self, context: Context, work: Work, known: Any = None) -> Awaitable[Any]:
         """The work's result; errors end the call with their status."""
         ...
 
@@ -39,7 +41,13 @@ class Guard(Protocol):
         ...
 
 
-def rebuild(handler: Handler, serve: Serve, guard: Guard, admission: Admission) -> Handler:
+def rebuild(
+    handler: Handler,
+    serve: Serve,
+    guard: Guard,
+    admission: Admission,
+    ready: Callable[[bytes, Context], Any] | None = None,
+) -> Handler:
     """The handler of the same kind whose calls run through `serve`.
 
     Args:
@@ -47,6 +55,8 @@ def rebuild(handler: Handler, serve: Serve, guard: Guard, admission: Admission) 
         serve: called once a call.
         guard: asked within the work that `serve` runs.
         admission: ends streams that wait for the caller when the worker drains.
+        ready: the answer in bytes to a request as it came, where it lies ready; else what `serve`
+            is to know of it.
     """
     parse = _parser(handler, guard)
     behaviour = _behaviour(handler, guard)
@@ -54,16 +64,75 @@ def rebuild(handler: Handler, serve: Serve, guard: Guard, admission: Admission) 
     async def one(raw: bytes, context: Context) -> Any:
         return await serve(context, lambda: _begin(behaviour, parse(raw), context))
 
+    async def one_or_ready(raw: bytes, context: Context) -> Any:
+        found = ready(raw, context) if ready is not None else None
+        if isinstance(found, bytes):
+            return found
+
+        def work() -> Awaitable[Any]:
+            current_call().raw = raw
+            return _begin(behaviour, parse(raw), context)
+
+        return await serve(context, work, found)
+
     async def many(raw: AsyncIterator[bytes], context: Context) -> Any:
         messages = _Messages(raw, parse, admission)
         return await serve(context, lambda: _begin(behaviour, messages, context))
 
+    unary = one if ready is None else one_or_ready
     return _Handler(
         request_streaming=handler.request_streaming,
         response_streaming=handler.response_streaming,
-        response_serializer=handler.response_serializer,
-        behaviour=many if handler.request_streaming else one,
+        response_serializer=_or_bytes(handler.response_serializer),
+        behaviour=many if handler.request_streaming else unary,
     )
+
+
+def _or_bytes(serialise: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Servicers may answer in bytes, too."""
+    if serialise is None:
+        return None
+    return lambda answer: answer if isinstance(answer, bytes) else serialise(answer)
+
+
+def guarded(server: grpc.aio.Server, around: Around) -> grpc.aio.Server:
+    """The server, to add servicers to: each method gets something around it.
+
+    Args:
+        server: the real one.
+        around: makes a method's handler, from its name on the wire and the servicer's handler.
+    """
+    return cast("grpc.aio.Server", _Guarded(server, around))
+
+
+class _Guarded:
+    def __init__(self, server: grpc.aio.Server, around: Around) -> None:
+        self._server = server
+        self._around = around
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """As the real server's."""
+        self._server.add_generic_rpc_handlers([_Around(h, self._around) for h in handlers])
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """What generated code calls beside the other; grpc's asyncio server makes no use of it."""
+
+
+class _Around(grpc.GenericRpcHandler):
+    def __init__(self, inner: grpc.GenericRpcHandler, around: Around) -> None:
+        self._inner = inner
+        self._make = around
+        self._made: dict[str, Handler] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+        name = handler_call_details.method
+        made = self._made.get(name)
+        if made is None:
+            handler = self._inner.service(handler_call_details)
+            if handler is None:
+                return None  # grpc answers UNIMPLEMENTED
+            made = self._made[name] = self._make(name, handler)
+        return made
 
 
 def _begin(

@@ -22,8 +22,15 @@ from server.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
 from server.settings import Settings
 from server.stopping import Stopped, StopSignal
 from server.transfer import write_settings
+from storage.version_relay import relaying
+from storage.version_slots import VersionSlots
 
 _POLL_SECS = 0.1
+
+NO_READY_ANSWERS = (
+    "workers keep no ready answers: other hosts may share DATABASE_URL, and no REDIS_URL is set to "
+    "hear of them; PENCHANT_SEVERAL_HOSTS=false if there are none"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -121,8 +128,14 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
         check_key_set(settings.jwt_jwks)
     async with contextlib.AsyncExitStack() as stack:
         settings = await stack.enter_async_context(reserved_port(settings))
+        has_shared_redis = settings.cache.url is not None
         settings = await stack.enter_async_context(backends(settings))
         await bootstrap(settings)
+        if settings.several_hosts and has_shared_redis:
+            slots = VersionSlots(settings.data_dir)
+            await stack.enter_async_context(relaying(slots, settings.cache))
+        elif settings.several_hosts:
+            _log.info(NO_READY_ANSWERS)
         settings = await stack.enter_async_context(guarded_host(settings))
         shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penchant-metrics-")))
         if settings.metrics_port:

@@ -43,7 +43,15 @@ class RequestQuotas:
         """
         wait = self._rates.take(tenant, cost)
         if wait:
-            raise _refusal(tenant, wait, logged=self._notice(tenant))
+            raise self.refusal(tenant, wait)
+
+    def wait(self, tenant: Tenant) -> float:
+        """Takes a call of a tenant and is 0, or seconds until its quota allows one."""
+        return self._rates.take(tenant)
+
+    def refusal(self, tenant: Tenant, wait: float) -> QuotaExceeded:
+        """The error of a call that would have to wait so many seconds."""
+        return _refusal(tenant, wait, logged=self._notice(tenant))
 
     async def turn(self, tenant: Tenant, admission: Admission) -> None:
         """Waits until a tenant may make one more request: for messages of a stream.

@@ -130,6 +130,17 @@ class Settings(BaseSettings):
     result_cache_ttl_secs: float = Field(
         60, ge=0, description="life of an answer in the result cache; 0: not kept"
     )
+    wire_cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, description="memory of each worker for ready answers; 0: none"
+    )
+    several_hosts: bool | None = Field(
+        None,
+        description="whether services on other hosts share the database, which then need one Redis"
+        " for all to keep ready answers; none: if DATABASE_URL is set",
+    )
+    access_log_sample: float = Field(
+        0.01, ge=0, le=1, description="share of the calls in order that get a line in the log"
+    )
     signing_key_file: Path | None = Field(
         None, description="Ed25519 key in PEM that signs receipts; none: derived from the pepper"
     )

@@ -58,7 +58,7 @@ class TokenVerifier:
         Raises:
             Unauthenticated: whatever is wrong with the token, always in the same words.
         """
-        name = blake2b(token.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+        name = _name_of(token)
         known = self._recall(name)
         if known is not None:
             return known
@@ -73,6 +73,10 @@ class TokenVerifier:
             ) from error
         self._remember(name, principal, expires)
         return principal
+
+    def known(self, token: str) -> Principal | None:
+        """Whom a token stands for that was verified before and is still good."""
+        return self._recall(_name_of(token))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
@@ -135,6 +139,11 @@ class TokenVerifier:
         self._remembered[name] = (principal, expires)
         if len(self._remembered) > _MAX_REMEMBERED:
             self._remembered.popitem(last=False)
+
+
+def _name_of(token: str) -> bytes:
+    """What a token is remembered by, not to keep it."""
+    return blake2b(token.encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import structlog
 from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped]
-from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_channelz.v1 import channelz, channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from penchant.v1 import (
     admin_pb2_grpc,
@@ -25,8 +25,10 @@ from server.audit import CallAudit
 from server.authentication import Authenticator
 from server.certificates import TlsFiles
 from server.deps import Deps
+from server.edge import Edge
+from server.handlers import guarded
 from server.health import HealthMonitor
-from server.interceptor import EdgeInterceptor
+from server.hot_path import HotPath
 from server.listening import OPEN_WARNING, listening_host
 from server.metrics import Metrics
 from server.quotas import RequestQuotas
@@ -48,7 +50,9 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
     (
         "penchant.v1.RecommendationService",
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
-        lambda deps: RecommendationServicer(deps.recommender, deps.finder, deps.answers),
+        lambda deps: RecommendationServicer(
+            deps.recommender, deps.finder, deps.answers, deps.wire_cache, deps.cache_life_secs
+        ),
     ),
     (
         "penchant.v1.InteractionService",
@@ -109,6 +113,7 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
 # gRPC cancels calls of any caller once about a thousand wait to be taken: without a limit one
 # connection that opens and resets streams would have all others refused.
 _STREAMS_A_CONNECTION = 256
+_RECOMMEND = "/penchant.v1.RecommendationService/Recommend"
 _QUEUED_SECS = 0.1
 _LAST_SECS = 0.5
 
@@ -122,7 +127,7 @@ class Server:
         self,
         settings: Settings,
         server: grpc.aio.Server,
-        edge: EdgeInterceptor,
+        edge: Edge,
         authenticator: Authenticator,
         health: HealthMonitor,
         tls: ServerTls | None,
@@ -176,17 +181,20 @@ def build_server(settings: Settings, deps: Deps) -> Server:
     """Wires settings and parts to a server that has not started yet."""
     metrics = Metrics()
     authenticator = Authenticator(deps.key_ring, deps.tokens)
-    edge = EdgeInterceptor(
+    quotas = RequestQuotas(deps.rates, deps.tenants.reread)
+    hot = HotPath(deps.wire_cache, deps.tenants, callers=authenticator, quotas=quotas)
+    edge = Edge(
         deps.tenants,
         metrics,
         max_concurrent_calls=settings.max_concurrent_calls,
         default_deadline_secs=settings.default_deadline_secs,
         authenticator=authenticator,
-        quotas=RequestQuotas(deps.rates, deps.tenants.reread),
+        quotas=quotas,
         audit=CallAudit(deps.audit, metrics),
+        hot={_RECOMMEND: hot} if deps.wire_cache.is_on else {},
+        log_sample=1.0 if settings.log_level == "debug" else settings.access_log_sample,
     )
     server = grpc.aio.server(
-        interceptors=[edge],
         options=(
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -201,13 +209,15 @@ def build_server(settings: Settings, deps: Deps) -> Server:
             ("grpc.enable_channelz", 1),
         ),
     )
+    behind_edge = guarded(server, edge.around)
     for _, add, make in SERVICES:
-        add(make(deps), server)
+        add(make(deps), behind_edge)
     health = HealthMonitor(deps.database, deps.cache, metrics, can_answer=deps.last_good.can_answer)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    channelz.add_channelz_servicer(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, behind_edge)
+    # Its own helper takes what stands around the server for a server without asyncio.
+    channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.aio.ChannelzServicer(), behind_edge)
     add_reflection(
-        server,
+        behind_edge,
         (
             *(name for name, _, _ in SERVICES),
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,

@@ -31,6 +31,7 @@ from storage.outage import Outage
 from storage.queries import load
 from storage.sessions import SETTINGS, SearchWidths, Session, keep_session, session_of
 from storage.vector_codecs import register_vector_codecs
+from storage.version_slots import VersionSlots
 
 __all__ = ["MAINTENANCE_ROLE", "SERVICE_ROLE", "Connection", "Database", "PoolStats"]
 
@@ -82,6 +83,8 @@ class Database:
         role: the role that every connection works under; None keeps the login user's.
         beside: another pool of this process to the same server: what one of them finds out about
             the server, the other knows.
+        slots: where this host's processes tell each other of changes; None: as `beside`, or a table
+            that nobody else looks at.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Database:
         *,
         role: str | None = SERVICE_ROLE,
         beside: Self | None = None,
+        slots: VersionSlots | None = None,
     ) -> None:
         if config.url is None:
             raise FailedPrecondition("DATABASE_URL is not set.", reason="DATABASE_URL_MISSING")
@@ -104,6 +108,9 @@ class Database:
             beside._outage if beside is not None else Outage("postgresql", self._look)
         )
         self._owns_outage = beside is None
+        if slots is None:
+            slots = VersionSlots() if beside is None else beside.slots
+        self.slots: VersionSlots = slots
         self._most_waiting = max(_FEWEST_WAITING, _WAITING_A_CONNECTION * config.max_connections)
         self._read_only = self._full = False
         self._missed = 0  # health checks in a row
@@ -174,6 +181,7 @@ class Database:
         borrowed = await self._acquire(timeout)
         session = session_of(borrowed)
         session.lent = True
+        session.slots = self.slots
         cancelled = False
         try:
             with translated():
@@ -187,6 +195,9 @@ class Database:
             raise
         finally:
             session.lent = False
+            for change in session.changes:
+                self.slots.end(change)
+            session.changes.clear()
             await self._release(borrowed, session, wait=not cancelled)
 
     @asynccontextmanager
@@ -223,6 +234,11 @@ class Database:
         if self._full and (self._trial is None or self._trial.done()):
             self._trial = asyncio.create_task(self._try_room())
         return True
+
+    @property
+    def is_away(self) -> bool:
+        """Whether loans are refused at once."""
+        return self._outage.away
 
     @property
     def takes_writes(self) -> bool:

@@ -12,6 +12,7 @@ from storage.database import Connection, Database
 from storage.exceptions import Aborted
 from storage.queries import load
 from storage.quotas import check_bytes, use
+from storage.sessions import changed
 from storage.tenants import Tenant
 from storage.tombstones import erased_among
 from storage.vector_codecs import halfvec_array
@@ -152,6 +153,7 @@ class EntityStore:
                     [t for t, _ in late],
                     [i for _, i in late],
                 )
+            changed(connection, tenant.tenant_id)
             await connection.execute(_TENANT_SQL["bump_catalogue"], tenant.tenant_id)
             await use(connection, tenant, entities=len(states.keys() - present.keys()))
         return {
@@ -225,6 +227,7 @@ class EntityStore:
         """Removes an entity; False when there was none."""
         begin = self._database.transaction if tenant.quotas.entities else self._database.connection
         async with begin(tenant.tenant_id) as connection:
+            changed(connection, tenant.tenant_id)
             number = await connection.fetchval(
                 _SQL["delete_entity"],
                 tenant.tenant_id,

@@ -20,6 +20,7 @@ from storage.interactions import rebuild_profiles
 from storage.placements import LOCK_TIMEOUT_MS
 from storage.queries import load
 from storage.quotas import use
+from storage.sessions import changed
 from storage.tenants import Tenant
 
 _SQL = load("erasure")
@@ -121,6 +122,7 @@ class ErasureStore:
             erased_at: datetime = await connection.fetchval(
                 _SQL["put_tombstone"], tenant.tenant_id, user_hash
             )
+            changed(connection, tenant.tenant_id)
             await connection.execute(_SQL["flag_tenant"], tenant.tenant_id)
         return erased_at
 
@@ -147,6 +149,7 @@ class ErasureStore:
             before = orjson.loads(
                 await connection.fetchval(_SQL["lock_tombstone"], tenant.tenant_id, user_hash)
             )
+            changed(connection, tenant.tenant_id)
             versions = [r["label"] for r in await connection.fetch(_SQL["versions_that_saw"], *who)]
             counts = {
                 table: int(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from storage.database import Database
 from storage.placements import STEP_TIMEOUT_SECS
 from storage.queries import index_rebuild, load
+from storage.sessions import changed
 from storage.tenants import Tenant
 
 _SQL = load("index_quality")
@@ -85,6 +86,7 @@ class IndexQualityStore:
                 quality.sampled_queries,
                 quality.ef_search,
             )
+            changed(connection, tenant.tenant_id)
             await connection.execute(_SQL["set_ef_search"], tenant.tenant_id, quality.ef_search)
 
     async def recalls(self) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from storage.database import Connection, Database
 from storage.queries import load
 from storage.quotas import check_ingest, use
+from storage.sessions import changed
 from storage.tenants import Tenant
 from storage.tombstones import merge_is_refused
 
@@ -104,6 +105,7 @@ class InteractionStore:
         async with begin(tenant.tenant_id) as connection:
             if limited:
                 await check_ingest(connection, tenant, [r.interaction_id for r in rows])
+            changed(connection, tenant.tenant_id, (r.user_id for r in rows if r.touches_profile))
             records = await connection.fetch(
                 _SQL["ingest_interactions"],
                 tenant.tenant_id,
@@ -262,6 +264,7 @@ class InteractionStore:
 async def rebuild_profiles(connection: Connection, tenant: Tenant, user_ids: Sequence[str]) -> None:
     """Makes users' profiles anew from the log, as a part of the caller's guarded transaction."""
     ordered = sorted(set(user_ids))
+    changed(connection, tenant.tenant_id, ordered)
     for start in range(0, len(ordered), REBUILD_SLICE):
         some = ordered[start : start + REBUILD_SLICE]
         await connection.execute(_SQL["lock_profiles"], tenant.tenant_id, some)

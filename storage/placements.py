@@ -29,6 +29,7 @@ from storage.database import Connection, Database
 from storage.exceptions import FailedPrecondition, NotFound
 from storage.queries import load
 from storage.retry import retry_transient
+from storage.sessions import changed
 
 _SQL = load("placements")
 _TENANTS = load("tenants")
@@ -174,6 +175,7 @@ class PlacementStore:
         await connection.execute(_TENANTS["lock_tenant"], move.tenant_no)
         while await self._drain(connection, move):
             pass
+        changed(connection, move.tenant_id)
         version = await connection.fetchval(
             _SQL["switch"], move.tenant_id, move.source, move.target, timeout=STEP_TIMEOUT_SECS
         )

@@ -10,6 +10,7 @@ from storage.database import Connection, Database
 from storage.exceptions import FailedPrecondition, NotFound
 from storage.model_rows import PromotionRow, Serving
 from storage.queries import load
+from storage.sessions import changed
 from storage.tenants import Tenant
 
 _SQL = load("promotions")
@@ -160,6 +161,7 @@ async def _add(
     *,
     returns_to: int | None = None,
 ) -> Serving:
+    changed(connection, tenant.tenant_id)
     revision = await connection.fetchval(
         _SQL["promote"], tenant.tenant_id, wanted.model_name, wanted.version, reason, returns_to
     )

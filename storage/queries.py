@@ -1,9 +1,9 @@
 """Named SQL: a statement stands in a .sql file as `-- name: x`, a line of description, the text.
 
 Some things are filled in when files are read or a tenant's row is known, never from what a caller
-sends: fragments of other files (`{eligible}`, `{sources}`), `{dimension}`, an integer of the
-tenant's row, which PostgreSQL only takes as a type modifier, and `{placement}`, another one, in
-names of indexes where no function can help (`index_rebuild`).
+sends: fragments of other files (`{eligible}`, `{entity}`, `{seen}`, `{sources}`), `{dimension}`, an
+integer of the tenant's row, which PostgreSQL only takes as a type modifier, and `{placement}`,
+another one, in names of indexes where no function can help (`index_rebuild`).
 """
 
 import re
@@ -44,16 +44,26 @@ def candidate_sources() -> Mapping[str, str]:
 
 
 @cache
-def candidates(sources: frozenset[str], dimension: int) -> str:
+def candidates(
+    sources: frozenset[str], dimension: int, *, related: bool = False, seen: bool = True
+) -> str:
     """The statement that asks the named sources at once, for vectors of a dimension.
+
+    Args:
+        related: item_to_item is given sums over neighbours instead of a history.
+        seen: what a user has seen is looked up, and left out.
 
     Raises:
         KeyError: no such source.
     """
     frame = _read(_SQL_DIR / "candidates" / "_frame.sql")
-    blocks = [candidate_sources()[name] for name in sorted(sources)]
+    texts = {**candidate_sources(), **({"item_to_item": frame["related"]} if related else {})}
+    blocks = [texts[name] for name in sorted(sources)]
     text = frame["frame"].replace("{sources}", "\n    UNION ALL\n    ".join(blocks))
-    return text.replace("{eligible}", frame["eligible"]).replace("{dimension}", str(int(dimension)))
+    text = text.replace("{seen}", frame["seen"] if seen else "")
+    for fragment in ("eligible", "entity"):
+        text = text.replace(f"{{{fragment}}}", frame[fragment])
+    return text.replace("{dimension}", str(int(dimension)))
 
 
 @cache
@@ -72,6 +82,8 @@ def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
         yield from ((f"{path.stem}.{name}", text) for name, text in filled.items())
     yield from ((f"listed.{name}", text) for name, text in listed().items())
     yield "candidates.all", candidates(frozenset(candidate_sources()), dimension)
+    yield "candidates.related", candidates(frozenset({"item_to_item"}), dimension, related=True)
+    yield "candidates.unseen", candidates(frozenset({"content"}), dimension, seen=False)
     for name in candidate_sources():
         yield f"candidates.{name}", candidates(frozenset({name}), dimension)
 

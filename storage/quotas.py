@@ -8,6 +8,7 @@ from typing import Any
 from storage.database import Connection, Database
 from storage.exceptions import NotFound, QuotaExceeded
 from storage.queries import load
+from storage.sessions import changed
 from storage.tenants import Quotas, Tenant
 
 _SQL = load("quotas")
@@ -164,8 +165,9 @@ class QuotaStore:
             NotFound: there is no such tenant (TENANT_NOT_FOUND).
         """
         async with self._maintenance.connection(None) as connection:
-            changed = await connection.fetchval(_SQL["set_quotas"], tenant_id, quotas.to_json())
-            if changed is None:
+            changed(connection, tenant_id)
+            found = await connection.fetchval(_SQL["set_quotas"], tenant_id, quotas.to_json())
+            if found is None:
                 raise NotFound(
                     f"There is no tenant {tenant_id!r}.",
                     reason="TENANT_NOT_FOUND",

@@ -1,10 +1,12 @@
 """One connection's session: whose rows it shows, and how long it is kept."""
 
 import socket
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from storage.driver_types import Connection, OwnConnection
+from storage.version_slots import VersionSlots
 
 _KEEPALIVE = {
     "TCP_KEEPIDLE": 5,
@@ -52,7 +54,8 @@ class Session(OwnConnection):
     """A connection that knows whose setting it carries, its server, and when to replace it."""
 
     __slots__ = (
-        "ef_search", "knows_vectors", "lent", "retire_at", "server_started", "tenant_id",
+        "changes", "ef_search", "knows_vectors", "lent", "retire_at", "server_started", "slots",
+        "tenant_id",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -64,6 +67,8 @@ class Session(OwnConnection):
         self.retire_at = float("inf")
         self.server_started: datetime | None = None
         self.lent = False
+        self.changes: list[dict[int, int]] = []
+        self.slots: VersionSlots | None = None
 
     async def work_for(self, tenant_id: str | None, ef_search: int = EF_SEARCH) -> None:
         """Lets row-level security show one tenant's rows (None: nobody's).
@@ -101,6 +106,22 @@ def session_of(borrowed: Connection) -> Session:
     """The session behind a pool's loan."""
     session: Session = borrowed._con  # type: ignore[attr-defined]  # missing in the stubs
     return session
+
+
+def changed(borrowed: Connection, tenant_id: str, user_ids: Iterable[str] | None = None) -> None:
+    """Notes that the loan changes what answers depend on; the version slots hear when it ends.
+
+    Until then no answer of the users holds.
+
+    To be called before the statement: what fails may have been committed all the same.
+
+    Args:
+        user_ids: whose answers alone depend on it; None: all of the tenant's.
+    """
+    users = None if user_ids is None else tuple(user_ids)
+    session = session_of(borrowed)
+    if session.slots is not None:
+        session.changes.append(session.slots.begin(tenant_id, users))
 
 
 async def keep_session(_: OwnConnection) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage.database import Database
 from storage.exceptions import AlreadyExists, NotFound
 from storage.queries import load
-from storage.sessions import EF_SEARCH
+from storage.sessions import EF_SEARCH, changed
 
 _SQL = load("tenants")
 
@@ -233,16 +233,18 @@ class TenantStore:
     ) -> Tenant:
         """Changes a tenant's name for people and its settings; NotFound when there is none."""
         async with self._maintenance.connection(None) as connection:
-            changed = await connection.fetchval(
+            changed(connection, tenant_id)
+            found = await connection.fetchval(
                 _SQL["update_tenant"], tenant_id, display_name, settings.model_dump_json()
             )
-        if changed is None:
+        if found is None:
             raise _not_found(tenant_id)
         return await self.get(tenant_id)
 
     async def begin_erasure(self, tenant_id: str) -> None:
         """Refuses the tenant from now on; its rows go in the background. NotFound for none."""
         async with self._maintenance.connection(None) as connection:
+            changed(connection, tenant_id)
             if await connection.fetchval(_SQL["begin_erasure"], tenant_id) is None:
                 raise _not_found(tenant_id)
 
@@ -251,6 +253,7 @@ class TenantStore:
     ) -> InteractionType:
         """Makes or changes an interaction type; NotFound when there is no such tenant."""
         async with self._maintenance.transaction(None) as connection:
+            changed(connection, tenant_id)
             if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
                 raise _not_found(tenant_id)
             row = await connection.fetchrow(
@@ -262,6 +265,7 @@ class TenantStore:
     async def delete_interaction_type(self, tenant_id: str, interaction_type: str) -> None:
         """Removes an interaction type; NotFound when the tenant or the type is unknown."""
         async with self._maintenance.transaction(None) as connection:
+            changed(connection, tenant_id)
             if await connection.fetchval(_SQL["touch_tenant"], tenant_id) is None:
                 raise _not_found(tenant_id)
             gone = await connection.fetchval(
@@ -273,6 +277,7 @@ class TenantStore:
     async def bump_catalogue(self, tenant_id: str) -> None:
         """Makes every cached answer of a tenant unusable."""
         async with self._service.connection(tenant_id) as connection:
+            changed(connection, tenant_id)
             await connection.execute(_SQL["bump_catalogue"], tenant_id)
 
     async def request_placement(self, tenant_id: str) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from storage.database import Connection, Database
 from storage.queries import load
+from storage.sessions import changed
 from storage.tenants import Tenant
 
 _SQL = load("trends")
@@ -85,6 +86,7 @@ class TrendStore:
                 keep,
                 POPULAR_OVER,
             )
+            changed(connection, tenant.tenant_id)
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
             await connection.execute(_SQL["finish_job"], tenant.tenant_id, "trending", "")
         return int(count)
@@ -117,5 +119,6 @@ class TrendStore:
                 _SQL["insert_neighbours"],
                 ((tenant.tenant_id, no, nos, scores) for no, nos, scores in neighbours),
             )
+            changed(connection, tenant.tenant_id)
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
             await connection.execute(_SQL["finish_job"], tenant.tenant_id, "neighbours", "")

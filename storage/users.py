@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.database import Database
+from storage.entities import EntityKey, EntityRow
 from storage.queries import load
+from storage.sessions import changed
 from storage.tenants import Tenant
-from storage.vector_codecs import halfvec_array
+from storage.vector_codecs import array_elements, halfvec_array, halfvec_rows
+from storage.version_slots import Stamp
 
 _SQL = load("users")
 _ENTITIES = load("entities")
 _SEGMENTS_A_STATEMENT = 5_000
+_MOST_SEEN = 1_000  # interactions that a list of what was seen is made from
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,59 @@ class UserContext:
     segment: str
 
 
+def _versions(row: Any) -> Versions:
+    return Versions(
+        catalogue_revision=row["catalogue_revision"] or 0,
+        revision=row["revision"] or 0,
+        model_revision=row["model_revision"] or 0,
+        transaction_id=row["transaction_id"],
+    )
+
+
+def _history(row: Any, vectors: int) -> tuple[HistoryItem, ...]:
+    """The entities of a history; those that were only seen, or are gone, have no number."""
+    directions = iter(halfvec_rows(row["vectors"]))
+    return tuple(
+        HistoryItem(
+            number, entity_type, entity_id, weight, happened_at,
+            next(directions) if has_vector and weight > 0 and place < vectors else None,
+        )
+        for place, (number, entity_type, entity_id, weight, happened_at, has_vector) in enumerate(
+            zip(
+                row["entity_nos"] or (),
+                row["entity_types"] or (),
+                row["entity_ids"] or (),
+                row["weights"] or (),
+                row["happened_at"] or (),
+                row["has_vector"] or (),
+                strict=True,
+            )
+        )
+        if number is not None
+    )  # fmt: skip
+
+
+def _looked_at(row: Any) -> tuple[EntityRow, ...]:
+    if not row["looked_nos"]:
+        return ()
+    directions = iter(halfvec_rows(row["looked_vectors"]))
+    return tuple(
+        EntityRow(
+            entity_type,
+            entity_id,
+            entity_no=number,
+            feature_vector=next(directions) if has_vector else None,
+        )
+        for number, entity_type, entity_id, has_vector in zip(
+            row["looked_nos"],
+            row["looked_types"],
+            row["looked_ids"],
+            row["looked_have_vector"],
+            strict=True,
+        )
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredUserRow:
     """A user and the cosine with what was asked for."""
@@ -85,11 +143,54 @@ class UserSegment:
     factors: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class NeighbourRows:
+    """Rows of entity_neighbours, one after the other.
+
+    Attributes:
+        entity_nos: whose rows.
+        lengths: how many neighbours each has.
+        numbers: int64, of all neighbours.
+        scores: float32, as many.
+    """
+
+    entity_nos: Sequence[int]
+    lengths: Sequence[int]
+    numbers: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that an answer starts from, of one snapshot.
+
+    Attributes:
+        looked_at: the entities of the request's context that there are, in its order; without
+            attributes.
+        neighbours: of the first entities of the context and the history.
+        seen: types and ids that the user has seen; None where they are too many to be listed.
+    """
+
+    versions: Versions
+    user: UserContext
+    looked_at: tuple[EntityRow, ...]
+    neighbours: NeighbourRows
+    seen: tuple[Sequence[str], Sequence[str]] | None
+
+
 class UserStore:
     """The user_profiles table and what is read beside it, for one tenant a call."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def stamp(self, tenant_id: str, user_id: str) -> Stamp:
+        """What an answer for a user ("" is nobody) depends on, as far as this host knows."""
+        return self._database.slots.stamp(tenant_id, user_id)
+
+    def holds(self, stamp: Stamp) -> bool:
+        """Whether nothing has changed since, and PostgreSQL is there to have it changed."""
+        return not self._database.is_away and self._database.slots.holds(stamp)
 
     async def versions(self, tenant: Tenant, user_id: str) -> Versions:
         """The versions that an answer for a user depends on now; "" for nobody."""
@@ -98,26 +199,35 @@ class UserStore:
                 _SQL["user_versions"], tenant.tenant_id, tenant.version, user_id
             )
         assert row is not None
-        return Versions(
-            catalogue_revision=row["catalogue_revision"] or 0,
-            revision=row["revision"] or 0,
-            model_revision=row["model_revision"] or 0,
-            transaction_id=row["transaction_id"],
-        )
+        return _versions(row)
 
-    async def context(
-        self, tenant: Tenant, user_id: str, *, interactions: int = 200, vectors: int = 30
-    ) -> UserContext:
-        """A user's profile and recent history in one round trip.
+    async def context(self, tenant: Tenant, user_id: str) -> UserContext:
+        """A user's profile and recent history in one round trip; "" for nobody."""
+        return (await self.situation(tenant, user_id)).user
+
+    async def situation(
+        self,
+        tenant: Tenant,
+        user_id: str,
+        *,
+        looked_at: Sequence[EntityKey] = (),
+        interactions: int = 200,
+        vectors: int = 30,
+        neighbours_of: int = 0,
+    ) -> Situation:
+        """What an answer for a user starts from, in one round trip.
 
         Args:
             user_id: the user; "" for nobody.
+            looked_at: names of the request's context.
             interactions: how many of the latest interactions form the history.
             vectors: of how many of the latest entities the feature vectors are read.
+            neighbours_of: of how many entities, the context's first, the neighbours are read.
         """
+        most = max(interactions, _MOST_SEEN)
         async with self._database.connection(tenant.tenant_id) as connection:
             row = await connection.fetchrow(
-                _SQL["user_context"],
+                _SQL["user_situation"],
                 tenant.tenant_id,
                 tenant.version,
                 tenant.placement,
@@ -125,25 +235,38 @@ class UserStore:
                 tenant.settings.segment_attribute or None,
                 interactions,
                 vectors,
+                tenant.seen_types,
+                [entity_type for entity_type, _ in looked_at],
+                [entity_id for _, entity_id in looked_at],
+                neighbours_of,
+                most,
             )
         assert row is not None
-        history = tuple(
-            HistoryItem(*item)
-            for item in zip(
-                row["entity_nos"] or (),
-                row["entity_types"] or (),
-                row["entity_ids"] or (),
-                row["weights"] or (),
-                row["happened_at"] or (),
-                row["vectors"] or (),
-                strict=True,
+        seen = [
+            (entity_type, entity_id)
+            for entity_type, entity_id, seen in zip(
+                row["entity_types"] or (), row["entity_ids"] or (), row["seen"] or (), strict=True
             )
-        )
-        return UserContext(
-            interaction_count=row["interaction_count"] or 0,
-            accumulator=row["accumulator"],
-            history=history,
-            segment=row["segment"] or "",
+            if seen
+        ]
+        return Situation(
+            versions=_versions(row),
+            user=UserContext(
+                interaction_count=row["interaction_count"] or 0,
+                accumulator=row["accumulator"],
+                history=_history(row, vectors) if row["revision"] is not None else (),
+                segment=row["segment"] or "",
+            ),
+            looked_at=_looked_at(row),
+            neighbours=NeighbourRows(
+                row["anchor_nos"] or (),
+                row["lengths"] or (),
+                array_elements(row["neighbour_nos"], ">i8"),
+                array_elements(row["scores"], ">f4"),
+            ),
+            seen=([t for t, _ in seen], [i for _, i in seen])
+            if (row["row_count"] or 0) < most
+            else None,
         )
 
     async def preference(
@@ -208,6 +331,7 @@ class UserStore:
     async def bump(self, tenant: Tenant, like_pattern: str) -> int:
         """Makes cached answers of users by a LIKE pattern unusable; returns of how many users."""
         async with self._database.connection(tenant.tenant_id) as connection:
+            changed(connection, tenant.tenant_id)
             return int(
                 await connection.fetchval(_SQL["bump_users"], tenant.tenant_id, like_pattern)
             )

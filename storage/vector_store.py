@@ -1,6 +1,6 @@
 """The vector store: candidates of all sources in one statement, searched beside the vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,20 @@ _LISTED = listed()
 
 
 @dataclass(frozen=True, slots=True)
+class Related:
+    """What item_to_item is given in the place of a history, best first.
+
+    Attributes:
+        numbers, sums: entities and the weighted sums of their scores as neighbours.
+        because: of each number the anchors that led to it, strongest first.
+    """
+
+    numbers: Sequence[int]
+    sums: Sequence[float]
+    because: Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateQuery:
     """What candidates are wanted.
 
@@ -26,10 +40,13 @@ class CandidateQuery:
         filter_path, filter_variables: a compiled filter, or None.
         excluded: (entity_type, entity_id) that must not appear.
         seen_by: user whose seen entities are left out, or None.
+        seen: types and ids of what that user has seen; None where they are to be looked up.
         profile, context: float32 unit vectors of the tenant's dimension, or None.
         history: (entity_no, weight) for item-to-item.
+        related: what comes of the history, where that is known; the history is not looked at then.
         boosts: compiled filters (path, variables); the answer says which match.
         model: numbers and scores that a trained model offers.
+        vectors: sources whose candidates are wanted with their feature vectors.
     """
 
     sources: frozenset[str]
@@ -39,12 +56,15 @@ class CandidateQuery:
     filter_variables: str | None = None
     excluded: Sequence[tuple[str, str]] = ()
     seen_by: str | None = None
+    seen: tuple[Sequence[str], Sequence[str]] | None = None
     profile: NDArray[np.float32] | None = None
     context: NDArray[np.float32] | None = None
     history: Sequence[tuple[int, float]] = ()
+    related: Related | None = None
     segment: str = ""
     boosts: Sequence[tuple[str, str]] = ()
     model: tuple[Sequence[int], Sequence[float]] = ((), ())
+    vectors: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +75,7 @@ class Candidate:
         sources, raws: who offers it, with each one's own score.
         because: numbers of the history's entities that led item_to_item here, strongest first.
         attributes: JSON text.
-        vector: float16, shape (dimension,), or None.
+        vector: float16, shape (dimension,), or None; None too where it was not asked for.
         boosts: for each boost of the query whether it matches.
     """
 
@@ -94,6 +114,29 @@ def _candidate(row: Any) -> Candidate:
     )
 
 
+def _grouped(rows: Iterable[Any], related_because: Mapping[int, Sequence[int]]) -> list[Candidate]:
+    """Candidates by number, each with all that the sources say of it; a row is one's say."""
+    found: dict[int, list[Any]] = {}
+    for row in rows:
+        source, number, raw, because, entity_type, entity_id, attributes, vector, boosts = row
+        if source == "item_to_item":
+            because = because or related_because.get(number, ())
+        known = found.get(number)
+        if known is None:
+            found[number] = [
+                number, entity_type, entity_id, [source], [raw], because or (), attributes, vector,
+                boosts or (),
+            ]  # fmt: skip
+            continue
+        known[3].append(source)
+        known[4].append(raw)
+        if because:
+            known[5] = because
+        if vector is not None:
+            known[7] = vector
+    return [Candidate(*found[number]) for number in sorted(found)]
+
+
 class VectorStore:
     """Similarity search and the other candidate sources, for one tenant a call."""
 
@@ -102,9 +145,15 @@ class VectorStore:
 
     async def candidates(self, tenant: Tenant, query: CandidateQuery) -> list[Candidate]:
         """What the sources offer, in one round trip, ordered by entity number."""
+        seen = query.seen if query.seen_by is not None and query.seen is not None else ((), ())
         async with self._database.connection(tenant.tenant_id) as connection:
             rows = await connection.fetch(
-                candidates(query.sources, tenant.dimension),
+                candidates(
+                    query.sources,
+                    tenant.dimension,
+                    related=query.related is not None,
+                    seen=query.seen_by is not None and query.seen is None,
+                ),
                 tenant.tenant_id,
                 tenant.version,
                 tenant.placement,
@@ -112,21 +161,22 @@ class VectorStore:
                 query.limit,
                 query.filter_path,
                 query.filter_variables,
-                [entity_type for entity_type, _ in query.excluded],
-                [entity_id for _, entity_id in query.excluded],
+                [entity_type for entity_type, _ in query.excluded] + list(seen[0]),
+                [entity_id for _, entity_id in query.excluded] + list(seen[1]),
                 query.seen_by,
                 tenant.seen_types,
                 query.profile,
                 query.context,
-                [number for number, _ in query.history],
-                [weight for _, weight in query.history],
+                query.related.numbers if query.related else [number for number, _ in query.history],
+                query.related.sums if query.related else [weight for _, weight in query.history],
                 query.segment,
                 [path for path, _ in query.boosts],
                 [variables for _, variables in query.boosts],
                 query.model[0],
                 query.model[1],
+                query.vectors,
             )
-        return [_candidate(row) for row in rows]
+        return _grouped(rows, query.related.because if query.related else {})
 
     async def score_list(
         self, tenant: Tenant, keys: Sequence[tuple[str, str]], query: CandidateQuery

@@ -89,15 +89,13 @@ class InteractionServicer(InteractionServiceServicer):
         self, request: pb.IngestInteractionRequest, context: _Context
     ) -> pb.IngestInteractionResponse:
         """Stores one interaction."""
-        (result,) = await self._log.ingest(
-            tenant_of_call(), [parse_interaction(request.interaction)]
+        ack = await self._log.ingest_one(
+            tenant_of_call(), parse_interaction(request.interaction), current_call().deadline
         )
-        if isinstance(result, PenchantError):
-            raise result
         response = pb.IngestInteractionResponse()
-        response.ack.interaction_id = result.interaction_id
-        response.ack.freshness_token = result.freshness_token
-        fill_timestamp(response.ack.received_at, result.received_at)
+        response.ack.interaction_id = ack.interaction_id
+        response.ack.freshness_token = ack.freshness_token
+        fill_timestamp(response.ack.received_at, ack.received_at)
         return response
 
     async def IngestInteractions(

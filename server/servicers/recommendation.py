@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from engine.recommender import Recommender
 from engine.requests import DEFAULT_PAGE_SIZE, RecommendQuery, check_finite
 from engine.similar import SimilarityFinder
 from server.call import current_call, tenant_of_call
-from server.convert import fill_timestamp
+from server.convert import embedded, fill_timestamp
 from server.errors import row_error
 from server.logged_answers import render_logged, render_outcome, render_replay
 from server.paging import hash_of, items_of, items_token, users_of, users_token
@@ -31,6 +32,7 @@ from server.recommendations import (
     render_answer,
     render_items,
 )
+from server.wire_cache import WireCache
 from storage.exceptions import InvalidArgument, PenchantError
 from storage.tenants import Tenant
 from storage.users import ScoredUserRow
@@ -38,6 +40,9 @@ from storage.users import ScoredUserRow
 _MAX_BATCH = 100
 _AT_ONCE = 8
 _MAX_USERS = 1000
+_RESULTS = pb.BatchRecommendResponse.DESCRIPTOR.fields_by_name["results"].number
+_FRESHNESS = pb.RecommendResponse.DESCRIPTOR.fields_by_name["freshness_token"].number
+_RESPONSE = pb.BatchRecommendResult.DESCRIPTOR.fields_by_name["response"].number
 _Context = grpc.aio.ServicerContext[Any, Any]
 _R = TypeVar("_R", pb.SimilarUsersResponse, pb.RecommendUsersResponse)
 
@@ -46,32 +51,53 @@ class RecommendationServicer(RecommendationServiceServicer):
     """Answers what to recommend, and why."""
 
     def __init__(
-        self, recommender: Recommender, finder: SimilarityFinder, answers: AnswerArchive
+        self,
+        recommender: Recommender,
+        finder: SimilarityFinder,
+        answers: AnswerArchive,
+        wire: WireCache,
+        life_secs: float,
     ) -> None:
+        """Keeps the parts.
+
+        Args:
+            wire: where ready answers are kept.
+            life_secs: for how long.
+        """
         self._recommender = recommender
         self._finder = finder
         self._answers = answers
+        self._wire = wire
+        self._life_secs = life_secs
 
-    async def Recommend(
+    async def Recommend(  # type: ignore[override]  # in bytes: what is kept is what is sent
         self, request: pb.RecommendRequest, context: _Context
-    ) -> pb.RecommendResponse:
+    ) -> bytes:
         """Entities for a user, a session or a context."""
-        return await self._recommend(tenant_of_call(), request)
+        return await self._recommend(tenant_of_call(), request, current_call().raw)
 
     async def _recommend(
-        self, tenant: Tenant, request: pb.RecommendRequest
-    ) -> pb.RecommendResponse:
+        self, tenant: Tenant, request: pb.RecommendRequest, raw: bytes | None
+    ) -> bytes:
         query = parse_recommend(request, tenant)
         fresh = check_freshness(tenant, request.at_least_as_fresh)
+        # Before anything is read: a change that comes meanwhile makes the answer unfit to be kept.
+        stamp = self._wire.stamp(tenant.tenant_id, query.user_id)
         if query.page_token:
-            answer = await self._later_page(tenant, query, "recommend")
-        else:
-            answer = await self._recommender.recommend(tenant, query, at_least_as_fresh=fresh)
-        response = render_answer(answer, request)
-        response.next_page_token = items_token(
-            "recommend", query.request_hash, answer.recommendation_id, answer.rest
+            later = await self._later_page(tenant, query, "recommend")
+            return _rendered(request, query, later)
+        ready = await self._recommender.recommend(
+            tenant,
+            query,
+            lambda answer: _rendered(request, query, answer),
+            at_least_as_fresh=fresh,
         )
-        response.freshness_token = encode_freshness(tenant, answer.transaction_id)
+        token = encode_freshness(tenant, ready.transaction_id)
+        response = ready.body + embedded(_FRESHNESS, token.encode()) if token else ready.body
+        once = query.record or query.explain or ready.for_once
+        if raw is not None and not once:
+            left = ready.made_at + self._life_secs - time.time()
+            self._wire.put((tenant.tenant_id, raw), response, stamp, left)
         return response
 
     async def _later_page(self, tenant: Tenant, query: RecommendQuery, kind: str) -> Answer:
@@ -80,9 +106,9 @@ class RecommendationServicer(RecommendationServiceServicer):
         rest = pack_rest(items[query.page_size :])
         return Answer(items=shown, rest=rest, recommendation_id=recommendation_id)
 
-    async def BatchRecommend(
+    async def BatchRecommend(  # type: ignore[override]  # as Recommend
         self, request: pb.BatchRecommendRequest, context: _Context
-    ) -> pb.BatchRecommendResponse:
+    ) -> bytes:
         """Many Recommend requests, some at a time."""
         if not 1 <= len(request.requests) <= _MAX_BATCH:
             raise InvalidArgument.field("requests", f"must have 1 to {_MAX_BATCH} entries")
@@ -90,15 +116,26 @@ class RecommendationServicer(RecommendationServiceServicer):
         tenant = tenant_of_call()
         free = asyncio.Semaphore(_AT_ONCE)
 
-        async def answer(index: int, one: pb.RecommendRequest) -> pb.BatchRecommendResult:
+        async def answer(index: int, one: pb.RecommendRequest, raw: bytes) -> bytes:
             async with free:
                 try:
-                    return pb.BatchRecommendResult(response=await self._recommend(tenant, one))
+                    return embedded(_RESPONSE, await self._recommend(tenant, one, raw))
                 except PenchantError as error:
-                    return pb.BatchRecommendResult(error=row_error(index, error))
+                    failed = pb.BatchRecommendResult(error=row_error(index, error))
+                    return failed.SerializeToString()
 
-        results = await asyncio.gather(*(answer(i, one) for i, one in enumerate(request.requests)))
-        return pb.BatchRecommendResponse(results=results)
+        results: list[bytes | None] = []
+        missing: list[int] = []
+        raws = [one.SerializeToString(deterministic=True) for one in request.requests]
+        for index, raw in enumerate(raws):
+            found = self._wire.get((tenant.tenant_id, raw))
+            results.append(None if found is None else embedded(_RESPONSE, found))
+            if found is None:
+                missing.append(index)
+        made = await asyncio.gather(*(answer(i, request.requests[i], raws[i]) for i in missing))
+        for index, result in zip(missing, made, strict=True):
+            results[index] = result
+        return b"".join(embedded(_RESULTS, result or b"") for result in results)
 
     async def SimilarEntities(
         self, request: pb.SimilarEntitiesRequest, context: _Context
@@ -220,6 +257,15 @@ class RecommendationServicer(RecommendationServiceServicer):
         key = check_key(request.entity.entity_type, request.entity.entity_id)
         kept = await self._answers.get(tenant_of_call(), request.recommendation_id)
         return render_outcome(await asyncio.to_thread(explain, kept.logged, key))
+
+
+def _rendered(request: pb.RecommendRequest, query: RecommendQuery, answer: Answer) -> bytes:
+    """A response in bytes, without what differs between calls: its freshness."""
+    response = render_answer(answer, request)
+    response.next_page_token = items_token(
+        "recommend", query.request_hash, answer.recommendation_id, answer.rest
+    )
+    return response.SerializeToString()
 
 
 def _limits(request: pb.SimilarUsersRequest | pb.RecommendUsersRequest) -> tuple[int, float]:

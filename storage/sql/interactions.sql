@@ -7,31 +7,25 @@ WITH guard AS MATERIALIZED (
 ), refusals AS MATERIALIZED (
     SELECT penchant_refused(guard.ok, $1, $19::bytea[], $20::bytea[], $12::timestamptz[]) AS rows FROM guard
 ), input AS MATERIALIZED (
-    SELECT u.*
+    SELECT u.*, e.entity_no, e.feature_vector
     FROM refusals, unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::double precision[],
         $11::jsonb[], $12::timestamptz[], $13::text[], $14::integer[], $15::bytea[], $16::boolean[], refusals.rows)
         WITH ORDINALITY AS u (interaction_id, user_id, entity_type, entity_id, interaction_type, weight,
             metadata, happened_at, recommendation_id, place, payload_hash, touches_profile, refused, ord)
-), known AS MATERIALIZED (
-    SELECT i.ord, e.entity_no, e.feature_vector
-    FROM input i
     LEFT JOIN entities e ON e.placement = $4 AND e.tenant_id = $1
-        AND e.entity_type = i.entity_type AND e.entity_id = i.entity_id
+        AND e.entity_type = u.entity_type AND e.entity_id = u.entity_id
+), chosen AS MATERIALIZED (
+    SELECT DISTINCT ON (i.interaction_id) i.*
+    FROM input i
+    WHERE ($17 OR i.entity_no IS NOT NULL) AND i.refused IS NOT TRUE
+    ORDER BY i.interaction_id, i.ord
 ), new_keys AS (
     INSERT INTO interaction_keys (tenant_id, interaction_id, payload_hash)
-    SELECT DISTINCT ON (i.interaction_id) $1, i.interaction_id, i.payload_hash
-    FROM input i JOIN known k USING (ord)
-    WHERE ($17 OR k.entity_no IS NOT NULL) AND i.refused IS NOT TRUE
-    ORDER BY i.interaction_id, i.ord
+    SELECT $1, c.interaction_id, c.payload_hash FROM chosen c
     ON CONFLICT (tenant_id, interaction_id) DO NOTHING
     RETURNING interaction_id, payload_hash, received_at, transaction_id
 ), fresh AS MATERIALIZED (
-    SELECT DISTINCT ON (i.interaction_id) i.*, k.entity_no, k.feature_vector, n.received_at
-    FROM new_keys n
-    JOIN input i USING (interaction_id)
-    JOIN known k USING (ord)
-    WHERE ($17 OR k.entity_no IS NOT NULL) AND i.refused IS NOT TRUE
-    ORDER BY i.interaction_id, i.ord
+    SELECT c.*, n.received_at FROM chosen c JOIN new_keys n USING (interaction_id)
 ), events AS (
     INSERT INTO interactions (tenant_id, interaction_id, user_id, entity_type, entity_id, interaction_type,
         weight, metadata, "timestamp", received_at, recommendation_id, position)
@@ -51,36 +45,45 @@ WITH guard AS MATERIALIZED (
         max(f.happened_at) FILTER (WHERE f.weight <> 0) AS last_interaction_at
     FROM fresh f WHERE f.touches_profile
     GROUP BY f.user_id
+), shares AS MATERIALIZED (
+    SELECT f.user_id, f.feature_vector, vector_dims(f.feature_vector) AS size,
+        f.weight * exp(-least($18 * date_part('epoch', l.landmark - f.happened_at), 700)) AS factor
+    FROM fresh f JOIN landmarks l USING (user_id)
+    WHERE f.touches_profile AND f.weight <> 0 AND f.feature_vector IS NOT NULL
+), scales AS MATERIALIZED (
+    -- pgvector multiplies by vectors alone. To make one costs as much as all else about a row's gain,
+    -- and rows of a batch mostly share theirs; penchant_scale, a call, costs several times as much.
+    SELECT d.factor, d.size,
+        array_fill(CASE WHEN abs(d.factor) < 1e-12 THEN 0 ELSE d.factor END::real, ARRAY[d.size])::vector AS scale
+    FROM (SELECT DISTINCT s.factor, s.size FROM shares s) d
 ), gains AS MATERIALIZED (
-    SELECT l.user_id, l.landmark, l.interaction_count, l.last_interaction_at,
-        sum(penchant_scale(
-            l2_normalize(f.feature_vector)::vector,
-            f.weight * exp(-least($18 * extract(epoch FROM l.landmark - f.happened_at)::double precision, 700))
-        )) FILTER (WHERE f.weight <> 0) AS accumulator
-    FROM landmarks l JOIN fresh f USING (user_id)
-    WHERE f.touches_profile
-    GROUP BY l.user_id, l.landmark, l.interaction_count, l.last_interaction_at
+    SELECT s.user_id, sum(l2_normalize(s.feature_vector)::vector * c.scale) AS accumulator
+    FROM shares s JOIN scales c USING (factor, size)
+    GROUP BY s.user_id
 ), profiles AS (
     INSERT INTO user_profiles AS p (tenant_id, user_id, accumulator, landmark, interaction_count, last_interaction_at)
-    SELECT $1, g.user_id, g.accumulator, g.landmark, g.interaction_count, g.last_interaction_at
-    FROM gains g
-    ORDER BY g.user_id
+    SELECT $1, l.user_id, g.accumulator, l.landmark, l.interaction_count, l.last_interaction_at
+    FROM landmarks l LEFT JOIN gains g USING (user_id)
+    ORDER BY l.user_id
     ON CONFLICT (tenant_id, user_id) DO UPDATE SET
         -- The row's landmark stays until the exponent has grown to 20: e^20 is far from a float's end.
         accumulator = CASE
             WHEN EXCLUDED.accumulator IS NULL THEN p.accumulator
             WHEN p.accumulator IS NULL THEN EXCLUDED.accumulator
-            WHEN $18 * extract(epoch FROM EXCLUDED.landmark - p.landmark)::double precision > 20 THEN
+            WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 20 THEN
                 penchant_rebase(p.accumulator,
-                    exp(-least($18 * extract(epoch FROM EXCLUDED.landmark - p.landmark)::double precision, 700)))
+                    exp(-least($18 * date_part('epoch', EXCLUDED.landmark - p.landmark), 700)))
                 + EXCLUDED.accumulator
-            ELSE p.accumulator + penchant_scale(EXCLUDED.accumulator,
-                exp(greatest($18 * extract(epoch FROM EXCLUDED.landmark - p.landmark)::double precision, -700)))
+            ELSE p.accumulator + EXCLUDED.accumulator * array_fill(
+                CASE
+                    WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) < ln(1e-12::double precision) THEN 0
+                    ELSE exp($18 * date_part('epoch', EXCLUDED.landmark - p.landmark))
+                END::real, ARRAY[vector_dims(EXCLUDED.accumulator)])::vector
         END,
         landmark = CASE
             WHEN EXCLUDED.accumulator IS NULL THEN p.landmark
             WHEN p.accumulator IS NULL THEN EXCLUDED.landmark
-            WHEN $18 * extract(epoch FROM EXCLUDED.landmark - p.landmark)::double precision > 20 THEN EXCLUDED.landmark
+            WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 20 THEN EXCLUDED.landmark
             ELSE p.landmark
         END,
         interaction_count = p.interaction_count + EXCLUDED.interaction_count,
@@ -89,15 +92,15 @@ WITH guard AS MATERIALIZED (
 )
 SELECT n.interaction_id IS NOT NULL AS stored,
     i.refused IS TRUE AS refused,
-    NOT $17 AND k.entity_no IS NULL AS unknown_entity,
+    NOT $17 AND i.entity_no IS NULL AS unknown_entity,
     coalesce(n.payload_hash, o.payload_hash) AS payload_hash,
     coalesce(n.received_at, o.received_at) AS received_at,
     coalesce(n.transaction_id, o.transaction_id) AS transaction_id,
     (SELECT count(*) FROM stubs) AS stub_count
 FROM input i
-JOIN known k USING (ord)
 LEFT JOIN new_keys n USING (interaction_id)
-LEFT JOIN interaction_keys o ON o.tenant_id = $1 AND o.interaction_id = i.interaction_id
+LEFT JOIN interaction_keys o ON o.tenant_id = $1
+    AND o.interaction_id = CASE WHEN n.interaction_id IS NULL THEN i.interaction_id END
 ORDER BY i.ord;
 
 -- name: get_keys
@@ -163,12 +166,17 @@ WITH wanted AS MATERIALIZED (
 ), landmarks AS (
     SELECT user_id, max(happened_at) AS landmark, count(*) AS interaction_count
     FROM events GROUP BY user_id
-), sums AS (
-    SELECT l.user_id, l.landmark, l.interaction_count, sum(penchant_scale(
-        l2_normalize(v.feature_vector)::vector,
-        v.weight * exp(-least($4 * extract(epoch FROM l.landmark - v.happened_at)::double precision, 700))
-    )) AS accumulator
+), shares AS MATERIALIZED (
+    SELECT v.user_id, v.feature_vector,
+        v.weight * exp(-least($4 * date_part('epoch', l.landmark - v.happened_at), 700)) AS factor
     FROM landmarks l JOIN events v USING (user_id)
+), sums AS (
+    SELECT l.user_id, l.landmark, l.interaction_count, sum(
+        l2_normalize(v.feature_vector)::vector * array_fill(
+            CASE WHEN abs(v.factor) < 1e-12 THEN 0 ELSE v.factor END::real, ARRAY[vector_dims(v.feature_vector)]
+        )::vector
+    ) FILTER (WHERE v.feature_vector IS NOT NULL) AS accumulator
+    FROM landmarks l JOIN shares v USING (user_id)
     GROUP BY l.user_id, l.landmark, l.interaction_count
 )
 UPDATE user_profiles p

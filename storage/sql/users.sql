@@ -7,42 +7,81 @@ SELECT
     (SELECT m.revision FROM model_promotions m WHERE m.tenant_id = $1 ORDER BY m.revision DESC LIMIT 1) AS model_revision
 WHERE (SELECT penchant_guard_read($1, $2));
 
--- name: user_context
--- What an answer for a user starts from, in one round trip: profile and recent history
--- (one place an entity, newest first, with the sum of its weights).
+-- name: user_situation
+-- What an answer starts from, in one round trip and one snapshot: the versions it depends on, the user's profile,
+-- the entities they met (newest first, with the sum of the weights of their latest $6 interactions; those that are
+-- only seen have no number), the entities of the request's context ($9, $10), and the neighbours of the first $11
+-- of all those. Vectors and neighbours come as bytes, one after the other, each as it is sent alone.
+WITH looked_at AS MATERIALIZED (
+    SELECT l.place, e.entity_no, e.entity_type, e.entity_id, e.feature_vector
+    FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS l (entity_type, entity_id, place)
+    JOIN entities e ON e.placement = $3 AND e.tenant_id = $1
+        AND e.entity_type = l.entity_type AND e.entity_id = l.entity_id
+), recent AS (
+    SELECT i.entity_type, i.entity_id, i.weight, i."timestamp", i.interaction_type = ANY($8::text[]) AS seen,
+        count(*) FILTER (WHERE i.weight <> 0) OVER (ORDER BY i."timestamp" DESC, i.interaction_id
+            ROWS UNBOUNDED PRECEDING) AS place
+    FROM interactions i
+    WHERE i.tenant_id = $1 AND i.user_id = $4 AND (i.weight <> 0 OR i.interaction_type = ANY($8::text[]))
+    ORDER BY i."timestamp" DESC, i.interaction_id
+    LIMIT $12
+), counted AS (
+    SELECT r.entity_type, r.entity_id, count(*) AS rows, bool_or(r.seen) AS seen,
+        sum(r.weight) FILTER (WHERE r.weight <> 0 AND r.place <= $6) AS weight,
+        max(r."timestamp") FILTER (WHERE r.weight <> 0 AND r.place <= $6) AS happened_at
+    FROM recent r GROUP BY r.entity_type, r.entity_id
+), met AS MATERIALIZED (
+    SELECT c.*, row_number() OVER (ORDER BY c.happened_at DESC NULLS LAST) AS place, e.entity_no, e.feature_vector
+    FROM counted c
+    LEFT JOIN entities e ON c.happened_at IS NOT NULL AND e.placement = $3 AND e.tenant_id = $1
+        AND e.entity_type = c.entity_type AND e.entity_id = c.entity_id
+), anchors AS (
+    SELECT a.entity_no FROM (
+        SELECT l.entity_no, 0 AS later, l.place FROM looked_at l
+        UNION ALL
+        SELECT m.entity_no, 1, m.place FROM met m WHERE m.entity_no IS NOT NULL
+        ORDER BY 2, 3
+        LIMIT $11
+    ) AS a
+)
 SELECT
-    p.interaction_count, p.accumulator,
-    h.entity_nos, h.entity_types, h.entity_ids, h.weights, h.happened_at, h.vectors,
+    (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision,
+    (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS transaction_id,
+    (SELECT m.revision FROM model_promotions m WHERE m.tenant_id = $1 ORDER BY m.revision DESC LIMIT 1) AS model_revision,
+    now() AS read_at,
+    p.revision, p.interaction_count, p.accumulator,
+    h.entity_nos, h.entity_types, h.entity_ids, h.weights, h.happened_at, h.seen, h.row_count, h.has_vector, h.vectors,
     coalesce(
         (SELECT u.attributes ->> $5 FROM entities u
          WHERE $5::text IS NOT NULL AND u.placement = $3 AND u.tenant_id = $1 AND u.entity_type = 'user'
              AND u.entity_id = $4),
         (SELECT s.segment FROM user_segments s WHERE s.tenant_id = $1 AND s.user_id = $4)
-    ) AS segment
+    ) AS segment,
+    l.entity_nos AS looked_nos, l.entity_types AS looked_types, l.entity_ids AS looked_ids, l.has_vector AS looked_have_vector, l.looked_vectors,
+    n.anchor_nos, n.lengths, n.neighbour_nos, n.scores
 FROM (VALUES (1)) AS one
 LEFT JOIN user_profiles p ON p.tenant_id = $1 AND p.user_id = $4
-LEFT JOIN LATERAL (
-    SELECT array_agg(e.entity_no ORDER BY r.happened_at DESC) AS entity_nos,
-        array_agg(e.entity_type ORDER BY r.happened_at DESC) AS entity_types,
-        array_agg(e.entity_id ORDER BY r.happened_at DESC) AS entity_ids,
-        array_agg(r.weight ORDER BY r.happened_at DESC) AS weights,
-        array_agg(r.happened_at ORDER BY r.happened_at DESC) AS happened_at,
-        array_agg(CASE WHEN r.place <= $7 AND r.weight > 0 THEN e.feature_vector END ORDER BY r.happened_at DESC) AS vectors
-    FROM (
-        SELECT s.entity_type, s.entity_id, sum(s.weight) AS weight, max(s."timestamp") AS happened_at,
-            row_number() OVER (ORDER BY max(s."timestamp") DESC) AS place
-        FROM (
-            SELECT i.entity_type, i.entity_id, i.weight, i."timestamp"
-            FROM interactions i
-            WHERE i.tenant_id = $1 AND i.user_id = $4 AND i.weight <> 0
-            ORDER BY i."timestamp" DESC, i.interaction_id
-            LIMIT $6
-        ) AS s
-        GROUP BY s.entity_type, s.entity_id
-    ) AS r
-    JOIN entities e ON e.placement = $3 AND e.tenant_id = $1
-        AND e.entity_type = r.entity_type AND e.entity_id = r.entity_id
-) AS h ON p.user_id IS NOT NULL
+CROSS JOIN (
+    SELECT array_agg(m.entity_no) AS entity_nos, array_agg(m.entity_type) AS entity_types,
+        array_agg(m.entity_id) AS entity_ids, array_agg(m.weight) AS weights,
+        array_agg(m.happened_at) AS happened_at, array_agg(m.seen) AS seen,
+        array_agg(m.feature_vector IS NOT NULL) AS has_vector, sum(m.rows)::bigint AS row_count,
+        string_agg(halfvec_send(m.feature_vector), '') FILTER (WHERE m.place <= $7 AND m.weight > 0) AS vectors
+    FROM (SELECT * FROM met ORDER BY place) AS m
+) AS h
+CROSS JOIN (
+    SELECT array_agg(l.entity_no) AS entity_nos, array_agg(l.entity_type) AS entity_types,
+        array_agg(l.entity_id) AS entity_ids, array_agg(l.feature_vector IS NOT NULL) AS has_vector,
+        string_agg(halfvec_send(l.feature_vector), '') AS looked_vectors
+    FROM (SELECT * FROM looked_at ORDER BY place) AS l
+) AS l
+CROSS JOIN (
+    SELECT array_agg(en.entity_no) AS anchor_nos, array_agg(cardinality(en.neighbour_nos)) AS lengths,
+        string_agg(substring(array_send(en.neighbour_nos) FROM 21), '') AS neighbour_nos,
+        string_agg(substring(array_send(en.scores) FROM 21), '') AS scores
+    FROM (SELECT DISTINCT a.entity_no FROM anchors a) AS a
+    JOIN entity_neighbours en ON en.tenant_id = $1 AND en.entity_no = a.entity_no
+) AS n
 WHERE (SELECT penchant_guard_read($1, $2));
 
 -- name: refresh_preferences

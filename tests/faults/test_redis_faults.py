@@ -70,7 +70,9 @@ async def world(broken_url: str, backends: Backends, tmp_path: Path) -> AsyncIte
         settings = settings_for(broken_url, url, tmp_path)
         # As in production; only the first connection has more time.
         cache = RedisCacheConfig(url=url, connect_timeout_ms=200)
-        async with running(settings.model_copy(update={"cache": cache})) as service:
+        async with running(
+            settings.model_copy(update={"cache": cache, "wire_cache_bytes": 0})
+        ) as service:
             world = World(service, backends, proxy)
             for number, entity_id in enumerate(BOOKS):
                 await service.put(entity_id, genre=f"g{number % 4}", year=1950 + number)

@@ -250,7 +250,6 @@ MASKS: dict[str, Mask] = {
         _WORKER,
         "GetPoolStatsResponse.size",
         "GetPoolStatsResponse.idle",
-        "GetCacheStatsResponse.hits",
         "GetCacheStatsResponse.misses",
         "GetCacheStatsResponse.errors",
         "GetCacheStatsResponse.memory_bytes",

@@ -185,6 +185,8 @@ def settings_for(database_url: str, redis_url: str, data_dir: Path) -> Settings:
         metrics_port=0,
         shutdown_grace_secs=1,
         create_default_tenant=False,
+        several_hosts=False,
+        access_log_sample=1,
         database=DatabaseConfig(url=database_url, min_connections=1, max_connections=8),
         # A busy machine must not look like a broken Redis.
         cache=RedisCacheConfig(url=redis_url, operation_timeout_ms=1000),
@@ -192,15 +194,16 @@ def settings_for(database_url: str, redis_url: str, data_dir: Path) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Service]:
-    """A running server with one tenant, `a`."""
+async def running(settings: Settings, *, make_tenant: bool = True) -> AsyncIterator[Service]:
+    """A running server with one tenant, `a`, which is made unless it is there."""
     async with connect(settings) as deps:
         server = build_server(settings, deps)
         port = await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                 service = Service(settings, deps, channel, port)
-                await service.make_tenant("a")
+                if make_tenant:
+                    await service.make_tenant("a")
                 yield service
         finally:
             await server.stop(0)

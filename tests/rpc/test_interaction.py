@@ -10,8 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from penchant.v1 import admin_pb2
 from penchant.v1 import interaction_pb2 as pb
 
+from server.settings import Settings
 from storage.database import Database
-from tests.rpc.conftest import Service, book, ids, interaction
+from tests.rpc.conftest import Service, book, ids, interaction, running
 
 
 async def ingest(service: Service, tenant: str = "a", **fields) -> pb.IngestAck:
@@ -337,3 +338,18 @@ async def test_list_renders_metadata_as_it_was(service: Service):
     await ingest(service, metadata=metadata)
     (kept,) = await listed(service, entity=book())
     assert MessageToDict(kept.metadata) == {"a": {"b": [1.5, "x", None, True]}}
+
+
+async def test_type_made_elsewhere_a_moment_ago_is_known(service: Service, settings: Settings):
+    async with running(settings, make_tenant=False) as other:
+        await other.did("ada", "b00")
+        request = admin_pb2.SetInteractionTypeRequest(tenant_id="a")
+        request.interaction_type.interaction_type = "applause"
+        request.interaction_type.weight = 2
+        await service.call("SetInteractionType", request, tenant=None)
+        assert (await other.did("ada", "b01", "applause")).interaction_id
+        refusal = await other.refused(
+            "IngestInteraction",
+            pb.IngestInteractionRequest(interaction=interaction(interaction_type="none")),
+        )
+        assert "applause" in refusal.fields["interaction.interaction_type"]

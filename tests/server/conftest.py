@@ -1,5 +1,6 @@
 """The edge around servicers of a test's own, on a real port."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,8 @@ from penchant.v1 import entity_pb2_grpc, interaction_pb2_grpc
 from structlog.testing import LogCapture
 
 from server.admission import Admission
-from server.interceptor import EdgeInterceptor
+from server.edge import Edge as ServerEdge
+from server.handlers import guarded
 from server.metrics import Metrics
 from storage.exceptions import NotFound
 from storage.tenants import Tenant, TenantSettings
@@ -55,6 +57,13 @@ class Edge:
     metrics: Metrics
     log: LogCapture
 
+    async def line(self) -> Any:
+        """The first line of the log: a call that fails has left before it is written."""
+        async with asyncio.timeout(20):
+            while not self.log.entries:  # noqa: ASYNC110 - LogCapture has nothing to wait for
+                await asyncio.sleep(0.005)
+        return self.log.entries[0]
+
     def call(self, method: str, request: bytes = b"", **options: Any) -> Any:
         """A unary call in bytes, whatever the method's types."""
         start: Any = self.channel.unary_unary(method)
@@ -83,7 +92,7 @@ async def serve_edge() -> AsyncIterator[ServeEdge]:
         add: Callable[[grpc.aio.Server], None] = lambda server: None,
     ) -> Edge:
         metrics, log = Metrics(), LogCapture()
-        edge = EdgeInterceptor(
+        edge = ServerEdge(
             TwoTenants(),
             metrics,
             max_concurrent_calls=limit,
@@ -92,12 +101,13 @@ async def serve_edge() -> AsyncIterator[ServeEdge]:
                 None, processors=[log], wrapper_class=structlog.make_filtering_bound_logger(0)
             ),
         )
-        server = grpc.aio.server(interceptors=[edge])
+        server = grpc.aio.server()
+        behind = guarded(server, edge.around)
         if entity is not None:
-            entity_pb2_grpc.add_EntityServiceServicer_to_server(entity, server)
+            entity_pb2_grpc.add_EntityServiceServicer_to_server(entity, behind)
         if interaction is not None:
-            interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction, server)
-        add(server)
+            interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction, behind)
+        add(behind)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")

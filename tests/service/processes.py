@@ -176,7 +176,7 @@ class Services:
 
     def launch(self, *options: str, port: int = 0, **variables: str) -> RunningService:
         """Starts `penchant serve` and does not wait for it."""
-        given = {"PENCHANT_METRICS_PORT": "0", **variables}
+        given = {"PENCHANT_METRICS_PORT": "0", "PENCHANT_ACCESS_LOG_SAMPLE": "1", **variables}
         service = RunningService(self.home, [*options, "--port", str(port)], given)
         self._started.append(service)
         return service

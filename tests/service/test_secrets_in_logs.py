@@ -116,6 +116,7 @@ async def world(
             "PENCHANT_METRICS_PORT": str(free_port()),
             "PENCHANT_LOG_FORMAT": log_format,
             "PENCHANT_ANSWER_LOG_SAMPLE": "1",
+            "PENCHANT_ACCESS_LOG_SAMPLE": "1",
             "PENCHANT_RETENTION_INTERVAL_SECS": "1",
             "PENCHANT_SHUTDOWN_GRACE_SECS": "1",
         }

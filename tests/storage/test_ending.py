@@ -47,11 +47,11 @@ async def test_clean_up_is_let_finish() -> None:
 
 async def test_what_failed_or_is_none_is_dropped() -> None:
     async def fail() -> None:
-        raise ValueError
+        raise ValueError("lost")
 
     task = asyncio.create_task(fail())
     await asyncio.wait([task])
     await end(task, None)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="lost"):
         task.result()
     await end()

@@ -214,7 +214,7 @@ async def test_content_candidates_use_the_hnsw_index_after_the_move(world: World
         plan = await connection.fetch(
             "EXPLAIN " + candidates(frozenset({"content"}), DIMENSION),
             *(tenant.tenant_id, tenant.version, tenant.placement, None, 20, None, None),
-            *([], [], None, [], vector, None, [], [], None, [], [], [], []),
+            *([], [], None, [], vector, None, [], [], None, [], [], [], [], []),
         )
     assert any("entities_p1_hnsw" in row[0] for row in plan)
 

@@ -8,38 +8,60 @@ NOT e.hidden
     AND penchant_matches(e.attributes, e.entity_type, e.entity_id, e.created_at, e.updated_at,
         $6::text::jsonpath, $7::jsonb);
 
+-- name: entity
+-- What a candidate source says of entity e itself. A fragment of every candidate source.
+e.entity_type, e.entity_id, e.attributes, e.feature_vector, e.created_at, e.updated_at;
+
+-- name: related
+-- In the place of item_to_item where the neighbours were summed before the statement: numbers and sums.
+SELECT * FROM (
+    SELECT 'item_to_item' AS source, e.entity_no, h.raw, NULL::bigint[] AS because,
+        {entity}
+    FROM (
+        SELECT u.entity_no, u.raw FROM unnest($14::bigint[], $15::double precision[]) AS u (entity_no, raw)
+        ORDER BY u.raw DESC, u.entity_no
+    ) AS h
+    JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_no = h.entity_no
+    WHERE {eligible}
+    ORDER BY h.raw DESC, h.entity_no
+    LIMIT $5
+) AS n;
+
+-- name: seen
+-- What the user has seen, in full. It is part of the statement only where it is not known beforehand: planning
+-- for all partitions of the log takes longer than reading a few rows of them.
+UNION ALL
+    SELECT i.entity_type, i.entity_id FROM interactions i
+    WHERE $10::text IS NOT NULL AND i.tenant_id = $1 AND i.user_id = $10 AND i.interaction_type = ANY($11::text[]);
+
 -- name: frame
 -- The frame around the chosen sources. Parameters:
 -- $1 tenant_id, $2 tenant version, $3 placement, $4 entity_type or NULL (all but users),
 -- $5 candidates a source, $6 filter path, $7 filter variables,
 -- $8, $9 excluded types and ids, $10 user whose seen entities are left out or NULL, $11 types that mark seen,
--- $12 profile vector, $13 context vector, $14, $15 history numbers and weights,
--- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model.
--- Of each candidate: what every source said, the entity itself, and which boosts it matches.
+-- $12 profile vector, $13 context vector, $14, $15 history numbers and weights, or related numbers and sums,
+-- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model,
+-- $21 sources whose candidates are wanted with their vectors.
+-- A row for what each source offers, with the entity itself and which boosts it matches: what two sources
+-- offer comes twice, which costs less than to look every entity up once more.
 WITH blocked AS MATERIALIZED (
     SELECT x.entity_type, x.entity_id FROM unnest($8::text[], $9::text[]) AS x (entity_type, entity_id)
-    UNION ALL
-    SELECT i.entity_type, i.entity_id FROM interactions i
-    WHERE $10::text IS NOT NULL AND i.tenant_id = $1 AND i.user_id = $10 AND i.interaction_type = ANY($11::text[])
+    {seen}
 ), arguments AS (
-    SELECT $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
+    SELECT $10::text AS seen_by, $11::text[] AS seen_types, $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
         $15::double precision[] AS history_weights, $16::text AS segment, $5::integer AS wanted,
         $19::bigint[] AS model_nos, $20::double precision[] AS model_scores
-), offered AS MATERIALIZED (
-    {sources}
-), grouped AS (
-    SELECT o.entity_no, array_agg(o.source) AS sources, array_agg(o.raw) AS raws, max(o.because) AS because
-    FROM offered o GROUP BY o.entity_no
 )
-SELECT g.entity_no, g.sources, g.raws, g.because, e.entity_type, e.entity_id,
-    e.attributes::text AS attributes_text, e.feature_vector,
+SELECT o.source, o.entity_no, o.raw, o.because, o.entity_type, o.entity_id,
+    o.attributes::text AS attributes_text,
+    CASE WHEN o.source = ANY($21::text[]) THEN o.feature_vector END AS feature_vector,
     CASE WHEN cardinality($17::text[]) > 0 THEN ARRAY(
-        SELECT penchant_matches(e.attributes, e.entity_type, e.entity_id, e.created_at, e.updated_at,
+        SELECT penchant_matches(o.attributes, o.entity_type, o.entity_id, o.created_at, o.updated_at,
             b.path::jsonpath, b.variables)
         FROM unnest($17::text[], $18::jsonb[]) WITH ORDINALITY AS b (path, variables, place)
         ORDER BY b.place
     ) END AS boosts
-FROM grouped g
-JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_no = g.entity_no
-WHERE (SELECT penchant_guard_read($1, $2))
-ORDER BY g.entity_no;
+FROM (
+    {sources}
+) AS o
+WHERE (SELECT penchant_guard_read($1, $2));

@@ -1,7 +1,8 @@
 -- name: segment
 -- What most users of the caller's segment interacted with.
 SELECT * FROM (
-    SELECT 'segment' AS source, e.entity_no, p.score AS raw, NULL::bigint[] AS because
+    SELECT 'segment' AS source, e.entity_no, p.score AS raw, NULL::bigint[] AS because,
+        {entity}
     FROM popular_entities p
     JOIN entities e ON e.placement = $3 AND e.tenant_id = $1
         AND e.entity_type = p.entity_type AND e.entity_id = p.entity_id

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import re
+import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 import grpc
@@ -17,16 +17,16 @@ from engine.tenants import TENANT_HEADER
 from server.admission import Admission
 from server.audit import CallAudit, audit_rule, named_tenant
 from server.authentication import Authenticator
-from server.call import CURRENT_CALL, Call, current_call
+from server.call import CURRENT_CALL, REQUEST_ID_KEY, SANE_REQUEST_ID, Call, current_call
 from server.errors import domain_error, reason_of, status_code, to_status
 from server.handlers import Context, Handler, Work, rebuild
+from server.hot_path import HotPath, Known
 from server.method_access import needed_scope, tenant_check
 from server.metrics import Metrics
 from server.quotas import RequestQuotas
 from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
 from storage.tenants import Tenant
 
-REQUEST_ID_KEY = "x-request-id"
 HEALTH_SERVICE = "grpc.health.v1.Health"
 TENANT_SERVICES = frozenset(
     {
@@ -43,7 +43,6 @@ TENANT_SERVICES = frozenset(
 """Services whose every call acts for one tenant, unless it is the operator's."""
 
 _DETAILS_KEY = "grpc-status-details-bin"
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -55,8 +54,10 @@ class TenantResolver(Protocol):
         ...
 
 
-class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """The one interceptor of the server, for all services and all four kinds of methods.
+class Edge:
+    """What is around the methods of all services, of all four kinds.
+
+    Not an interceptor of grpc's: those run again at every call, and find the handler anew.
 
     Args:
         tenants: finds the tenant of calls to TENANT_SERVICES; None: nobody's tenant is looked up.
@@ -66,7 +67,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         metrics: counts calls and their time.
         max_concurrent_calls: more at a time are refused; health checks go past the limit.
         default_deadline_secs: for unary calls that bring no deadline.
+        hot: by method, where its answers may lie ready.
         log: gets a line a call; structlog's when None.
+        log_sample: share of the calls in order whose line is written; all at debug, and all that
+            fail or administrate.
 
     Attributes:
         admission: how many calls there are, and whether the worker drains.
@@ -82,7 +86,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         authenticator: Authenticator | None = None,
         quotas: RequestQuotas | None = None,
         audit: CallAudit | None = None,
+        hot: Mapping[str, HotPath] | None = None,
         log: FilteringBoundLogger | None = None,
+        log_sample: float = 1.0,
     ) -> None:
         self.admission = Admission(max_concurrent_calls)
         self._tenants = tenants
@@ -92,32 +98,49 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._quotas = quotas
         self._audit = audit
         self._log: FilteringBoundLogger = log or structlog.get_logger("server.calls")
-        self._handlers: dict[str, Handler] = {}
+        self._hot = hot or {}
+        self._log_sample = log_sample
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """The handler of a method, rebuilt when it is first called."""
-        name = handler_call_details.method
-        known = self._handlers.get(name)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None  # grpc answers UNIMPLEMENTED
+    def around(self, name: str, handler: Handler) -> Handler:
+        """The handler of a method with the edge around it.
+
+        Args:
+            name: as on the wire, `/package.Service/Method`.
+        """
         method = _Method(name, handler, self._metrics, self._authenticator)
+        hot = self._hot.get(name)
 
-        def serve(context: Context, work: Work) -> Awaitable[Any]:
-            return self._serve(method, context, work)
+        def serve(context: Context, work: Work, known: Known | None = None) -> Awaitable[Any]:
+            return self._serve(method, context, work, known)
 
-        self._handlers[name] = rebuild(handler, serve, method, self.admission)
-        return self._handlers[name]
+        def ready(raw: bytes, context: Context) -> bytes | Known | None:
+            return self._answer_at_once(hot, method, raw, context) if hot is not None else None
 
-    async def _serve(self, method: "_Method", context: Context, work: Work) -> Any:
+        return rebuild(handler, serve, method, self.admission, ready if hot is not None else None)
+
+    def _answer_at_once(
+        self, hot: HotPath, method: "_Method", raw: bytes, context: Context
+    ) -> bytes | Known | None:
         begin = time.perf_counter()
-        request_id, tenant_ids = _metadata_of(context)
+        found = hot.find(raw, context, method.scope or "", self.admission)
+        if found is None or found.answer is None:
+            return found
+        context.set_trailing_metadata(((REQUEST_ID_KEY, found.request_id),))
+        seconds = time.perf_counter() - begin
+        method.count(grpc.StatusCode.OK, seconds)
+        if random.random() < self._log_sample:  # noqa: S311 - no secret
+            call = hot.call_of(found, method.name, context, self.admission)
+            self._write_line(method, call, _Outcome(), seconds)
+        return found.answer
+
+    async def _serve(
+        self, method: "_Method", context: Context, work: Work, known: Known | None
+    ) -> Any:
+        begin = time.perf_counter()
+        if known is None:
+            request_id, tenant_ids = _metadata_of(context)
+        else:
+            request_id, tenant_ids = known.request_id, {known.tenant.tenant_id}
         call = Call(request_id, method.name, context.peer(), self.admission, quotas=self._quotas)
         CURRENT_CALL.set(call)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -128,6 +151,11 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             if not method.is_health:
                 self.admission.enter()
                 admitted = True
+            if known is not None:
+                call.principal, call.tenant = known.principal, known.tenant
+                if known.wait and self._quotas is not None:
+                    call.tenant_id = known.tenant.tenant_id
+                    raise self._quotas.refusal(known.tenant, known.wait)  # noqa: TRY301 - as any
             return await self._recorded(method, call, context, tenant_ids, work)
         except (grpc.aio.AbortError, grpc.aio.InternalError, asyncio.CancelledError) as error:
             # The second: the caller was gone when an answer or a status should leave.
@@ -153,7 +181,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.in_flight.dec()
             seconds = time.perf_counter() - begin
             method.count(outcome.code, seconds)
-            self._write_line(method, call, outcome, seconds)
+            in_order = outcome.code is grpc.StatusCode.OK and method.audit is None
+            if not in_order or random.random() < self._log_sample:  # noqa: S311 - no secret
+                self._write_line(method, call, outcome, seconds)
 
     async def _recorded(
         self,
@@ -194,9 +224,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             async with scope:
                 if len(tenant_ids) == 1:
                     (call.tenant_id,) = tenant_ids  # known to the log however the call ends
-                await self._authorise(method, call, context)
-                await self._find_tenant(method, call, tenant_ids)
-                await self._charge(method, call)
+                if call.tenant is None:
+                    await self._authorise(method, call, context)
+                    await self._find_tenant(method, call, tenant_ids)
+                    await self._charge(method, call)
                 response = await work()
         except TimeoutError:
             if scope.expired():
@@ -334,7 +365,7 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
     for key, value in context.invocation_metadata() or ():
         if key == TENANT_HEADER:
             tenant_ids.add(_text(value))
-        elif key == REQUEST_ID_KEY and _SANE_REQUEST_ID.fullmatch(_text(value)):
+        elif key == REQUEST_ID_KEY and SANE_REQUEST_ID.fullmatch(_text(value)):
             request_id = _text(value)
     return request_id or os.urandom(16).hex(), tenant_ids
 

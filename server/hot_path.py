@@ -1,0 +1,128 @@
+"""Calls that are answered from the worker's own cache: no waiting, no parsing, nothing is made.
+
+What decides whether a caller may have the answer is asked here as it is at the edge (server.edge):
+drain, credentials, scope, tenant, quota. Whatever is not plainly in order goes the ordinary way,
+which finds the right error; the caller cannot tell the ways apart.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+
+from engine.access import ANONYMOUS, Principal
+from engine.tenants import TENANT_HEADER
+from server.admission import Admission
+from server.authentication import API_KEY_KEY, AUTHORIZATION_KEY
+from server.call import REQUEST_ID_KEY, SANE_REQUEST_ID, Call
+from server.quotas import RequestQuotas
+from server.wire_cache import WireCache
+from storage.tenants import Tenant
+
+_CREDENTIALS = frozenset({AUTHORIZATION_KEY, API_KEY_KEY})
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class Callers(Protocol):
+    """Knows callers without waiting."""
+
+    def known(self, key: str | None, text: str | bytes | None) -> Principal | None:
+        """Whose credential this is; None: the ordinary way has to find out."""
+        ...
+
+
+class Tenants(Protocol):
+    """Knows tenants without waiting."""
+
+    def known(self, tenant_id: str | bytes | None) -> Tenant | None:
+        """The tenant as last read; None: the ordinary way has to find out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a call before it is one.
+
+    Attributes:
+        tenant, principal: who calls for whom, and may.
+        request_id: the caller's, or made here.
+        answer: what lies ready; None: it is to be made.
+        wait: seconds until the tenant's quota allows a call; 0: it allows this one, and has
+            counted it.
+    """
+
+    tenant: Tenant
+    principal: Principal
+    request_id: str
+    answer: bytes | None
+    wait: float
+
+
+class HotPath:
+    """Looks answers of one method up.
+
+    Args:
+        cache: the answers.
+        tenants, callers: who calls, and for whom; callers None: everybody is anonymous.
+        quotas: refuses tenants that call too often; None: nobody.
+    """
+
+    def __init__(
+        self,
+        cache: WireCache,
+        tenants: Tenants,
+        *,
+        callers: Callers | None = None,
+        quotas: RequestQuotas | None = None,
+    ) -> None:
+        self._cache = cache
+        self._tenants = tenants
+        self._callers = callers
+        self._quotas = quotas
+
+    def find(self, raw: bytes, context: Context, scope: str, admission: Admission) -> Known | None:
+        """What is known of a request as it came; None: the ordinary way has to find it out."""
+        if admission.draining or admission.in_flight >= admission.limit:
+            return None
+        found = self._who_asks(context, scope)
+        if found is None:
+            return None
+        tenant, principal, request_id = found
+        wait = 0.0 if self._quotas is None else self._quotas.wait(tenant)
+        answer = None if wait else self._cache.get((tenant.tenant_id, raw))
+        return Known(tenant, principal, request_id, answer, wait)
+
+    def _who_asks(self, context: Context, scope: str) -> tuple[Tenant, Principal, str] | None:
+        tenant_id = key = text = request_id = None
+        for name, value in context.invocation_metadata() or ():
+            if name == TENANT_HEADER and tenant_id is None:
+                tenant_id = value
+            elif name in _CREDENTIALS and key is None:
+                key, text = name, value
+            elif name == REQUEST_ID_KEY:
+                request_id = value
+            elif name == TENANT_HEADER or name in _CREDENTIALS:
+                return None  # given twice
+        principal = ANONYMOUS if self._callers is None else self._callers.known(key, text)
+        if principal is None or scope not in principal.scopes:
+            return None
+        tenant = self._tenants.known(principal.tenant_id if tenant_id is None else tenant_id)
+        if tenant is None or principal.tenant_id not in {None, tenant.tenant_id}:
+            return None
+        if not isinstance(request_id, str) or not SANE_REQUEST_ID.fullmatch(request_id):
+            request_id = os.urandom(16).hex()
+        return tenant, principal, request_id
+
+    @staticmethod
+    def call_of(known: Known, method: str, context: Context, admission: Admission) -> Call:
+        """The call as the log wants it."""
+        return Call(
+            known.request_id,
+            method,
+            context.peer(),
+            admission,
+            tenant=known.tenant,
+            principal=known.principal,
+        )

@@ -1,0 +1,145 @@
+"""Answers as they go over the wire, by requests as they come: a worker's own cache.
+
+A request that comes again is answered without being parsed, and its answer without being made.
+What an answer depends on stands in the version slots (storage.version_slots), which are compared at
+every hit: an answer of before a change is never given after the change was acknowledged on this
+host.
+"""
+
+import random
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import Counter, Gauge
+
+from storage.version_slots import Stamp
+
+LOOKUPS = Counter(
+    "penchant_wire_cache_lookups",
+    "Requests looked up in the workers' own caches.",
+    ["outcome"],
+)
+"""Outcomes: hit, miss, stale (what it depends on has changed, or it is too old)."""
+
+BYTES = Gauge(
+    "penchant_wire_cache_bytes",
+    "Memory of the workers' own caches.",
+    multiprocess_mode="livesum",
+)
+
+_OVERHEAD = 700  # bytes of an entry's objects, measured with tracemalloc
+_JITTER = 0.1
+
+
+class Versions(Protocol):
+    """What answers depend on, without waiting."""
+
+    def stamp(self, tenant_id: str, user_id: str) -> Stamp:
+        """As it stands now, for an answer to a user; "" is nobody."""
+        ...
+
+    def holds(self, stamp: Stamp) -> bool:
+        """Whether it still stands so, as far as one can know."""
+        ...
+
+
+@dataclass(slots=True)
+class _Entry:
+    answer: bytes
+    stamp: Stamp
+    ends_at: float
+    asked_again: bool = False
+
+
+Key = tuple[str, bytes]
+"""The tenant and the request's bytes."""
+
+
+class WireCache:
+    """Ready answers, at most so many bytes of them.
+
+    What makes room is the oldest that was not asked for again since it came to be the oldest: FIFO
+    with reinsertion, also called CLOCK (Corbató 1968). A hit moves nothing.
+
+    Args:
+        versions: of what the answers depend on.
+        limit: bytes, with an estimate of what the entries cost beside the bytes they hold; 0: off.
+    """
+
+    def __init__(self, versions: Versions, limit: int) -> None:
+        self._versions = versions
+        self._limit = limit
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._size = 0
+        self._hits = LOOKUPS.labels("hit")
+        self._misses = LOOKUPS.labels("miss")
+        self._stale = LOOKUPS.labels("stale")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept."""
+        return self._limit > 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that are taken."""
+        return self._size
+
+    def get(self, key: Key) -> bytes | None:
+        """The answer, if it still holds."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self._misses.inc()
+            return None
+        if not self._versions.holds(entry.stamp) or time.monotonic() >= entry.ends_at:
+            self._stale.inc()
+            self._remove(key)
+            return None
+        entry.asked_again = True
+        self._hits.inc()
+        return entry.answer
+
+    def stamp(self, tenant_id: str, user_id: str) -> Stamp:
+        """What an answer to this user ("" is nobody) depends on, as it stands now."""
+        return self._versions.stamp(tenant_id, user_id)
+
+    def put(self, key: Key, answer: bytes, stamp: Stamp, life_secs: float) -> None:
+        """Keeps an answer.
+
+        Args:
+            stamp: taken before anything was read that the answer depends on.
+            life_secs: it ends then, or up to a tenth earlier, so that not all end together.
+        """
+        cost = len(key[1]) + len(answer) + _OVERHEAD
+        if cost > self._limit // 8 or life_secs <= 0 or not self._versions.holds(stamp):
+            return
+        self._remove(key)
+        life = life_secs * random.uniform(1 - _JITTER, 1)  # noqa: S311 - no secret
+        self._entries[key] = _Entry(answer, stamp, time.monotonic() + life)
+        self._size += cost
+        while self._size > self._limit:
+            self._make_room()
+        BYTES.set(self._size)
+
+    def sweep(self) -> None:
+        """Drops what does not hold any more, all of it: after an erasure nothing may stay."""
+        now = time.monotonic()
+        for key, entry in list(self._entries.items()):
+            if now >= entry.ends_at or not self._versions.holds(entry.stamp):
+                self._remove(key)
+        BYTES.set(self._size)
+
+    def _make_room(self) -> None:
+        key, entry = next(iter(self._entries.items()))
+        if entry.asked_again and self._versions.holds(entry.stamp):
+            entry.asked_again = False
+            self._entries.move_to_end(key)
+        else:
+            self._remove(key)
+
+    def _remove(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._size -= len(key[1]) + len(entry.answer) + _OVERHEAD

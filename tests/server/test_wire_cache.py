@@ -1,0 +1,111 @@
+"""The worker's own cache of ready answers: bounded, and never behind its versions."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server import wire_cache
+from server.wire_cache import WireCache
+from storage.version_slots import VersionSlots
+
+_COST = wire_cache._OVERHEAD
+
+
+def put(cache: WireCache, name: bytes, answer: bytes = b"answer", user: str = "ada") -> None:
+    cache.put(("a", name), answer, cache.stamp("a", user), 60)
+
+
+def test_answer_is_given_until_its_user_or_tenant_changes() -> None:
+    slots = VersionSlots()
+    cache = WireCache(slots, 100_000)
+    put(cache, b"1")
+    put(cache, b"2", user="ben")
+    assert cache.get(("a", b"1")) == cache.get(("a", b"2")) == b"answer"
+    slots.tell("a", ["ada"])
+    assert (cache.get(("a", b"1")), cache.get(("a", b"2"))) == (None, b"answer")
+    slots.tell("a")
+    assert cache.get(("a", b"2")) is None
+    assert cache.size == 0
+
+
+def test_change_while_an_answer_is_made_keeps_it_out() -> None:
+    slots = VersionSlots()
+    cache = WireCache(slots, 100_000)
+    stamp = cache.stamp("a", "ada")
+    slots.tell("a", ["ada"])
+    cache.put(("a", b"1"), b"old", stamp, 60)
+    assert cache.get(("a", b"1")) is None
+
+
+def test_answer_of_one_tenant_is_none_of_another() -> None:
+    cache = WireCache(VersionSlots(), 100_000)
+    put(cache, b"1")
+    assert cache.get(("b", b"1")) is None
+
+
+def test_answer_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = WireCache(VersionSlots(), 100_000)
+    put(cache, b"1")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 53)
+    assert cache.get(("a", b"1")) == b"answer"
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert cache.get(("a", b"1")) is None
+
+
+def test_what_was_asked_again_outlives_what_was_not() -> None:
+    cache = WireCache(VersionSlots(), 20 * (_COST + 10))
+    put(cache, b"often")
+    for number in range(200):
+        put(cache, f"{number:03}".encode())
+        assert cache.get(("a", b"often")) == b"answer"
+    assert cache.get(("a", b"000")) is None
+    assert cache.get(("a", b"199")) == b"answer"
+
+
+def test_sweep_drops_what_does_not_hold() -> None:
+    slots = VersionSlots()
+    cache = WireCache(slots, 100_000)
+    put(cache, b"1")
+    put(cache, b"2", user="ben")
+    before = cache.size
+    slots.tell("a", ["ada"])
+    cache.sweep()
+    assert cache.size == before / 2
+
+
+def test_answer_of_an_eighth_of_the_memory_is_not_kept() -> None:
+    cache = WireCache(VersionSlots(), 80_000)
+    put(cache, b"1", b"x" * 10_000)
+    assert cache.size == 0
+    assert not WireCache(VersionSlots(), 0).is_on
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["put", "get", "tell", "sweep"]), st.integers(0, 30)),
+        max_size=200,
+    )
+)
+def test_memory_stays_within_its_limit_and_answers_are_the_latest(
+    steps: list[tuple[str, int]],
+) -> None:
+    slots = VersionSlots()
+    cache = WireCache(slots, 12 * _COST)
+    truth: dict[int, bytes] = {}
+    for count, (step, number) in enumerate(steps):
+        key = ("a", bytes([number]))
+        if step == "put":
+            truth[number] = f"{count}".encode()
+            slots.tell("a", [str(number)])
+            cache.put(key, truth[number], cache.stamp("a", str(number)), 60)
+        elif step == "get":
+            assert cache.get(key) in {None, truth.get(number)}
+        elif step == "tell":
+            slots.tell("a", [str(number)])
+            assert cache.get(key) is None
+        else:
+            cache.sweep()
+        assert 0 <= cache.size <= 12 * _COST
