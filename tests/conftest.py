@@ -19,6 +19,10 @@ from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
 from storage.embedded import EmbeddedServers
 from storage.migrations import MigrationRunner
 
+# Its handlers run in every process that a test starts, before it becomes another program, and break
+# it now and then. Read when gRPC is first imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 _TEMPLATE = "penchant_template"
 _numbers = itertools.count(1)
 T = TypeVar("T")
