@@ -14,6 +14,7 @@ from engine.diversity import mmr
 from engine.models.forms.base import MAX_BECAUSE
 from engine.requests import RecommendQuery
 from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Anchor, Inputs
+from engine.turns import Turns
 from storage.vector_store import Candidate
 
 Because: TypeAlias = tuple[tuple[str, str], ...]
@@ -169,11 +170,12 @@ async def ranking_off_loop(
     inputs: Inputs,
     weights: dict[str, float],
     query: RecommendQuery,
+    turns: Turns,
 ) -> "Ranking":
     """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
     if len(candidates) > 500 or query.diversity > 0:
         return await asyncio.to_thread(ranking_as_asked, candidates, inputs, weights, query)
-    return ranking_as_asked(candidates, inputs, weights, query)
+    return await turns.do(lambda: ranking_as_asked(candidates, inputs, weights, query))
 
 
 async def rank_off_loop(
@@ -183,7 +185,7 @@ async def rank_off_loop(
     query: RecommendQuery,
 ) -> list[Item]:
     """All that `ranking_off_loop` puts in order."""
-    return (await ranking_off_loop(candidates, inputs, weights, query)).items()
+    return (await ranking_off_loop(candidates, inputs, weights, query, Turns())).items()
 
 
 class _Causes:

@@ -32,6 +32,7 @@ from engine.shelf import LoadedModel, ModelShelf
 from engine.single_flight import SingleFlight
 from engine.sources import BY_NAME, MODEL, NEWEST, SOURCES, Anchor, Inputs, Phase
 from engine.tenants import TenantDirectory
+from engine.turns import Turns
 from engine.versions import KnownVersions
 from storage.entities import EntityRow, EntityStore
 from storage.exceptions import Unavailable
@@ -129,6 +130,7 @@ class Recommender:
         self._entities = entities
         self._users = users
         self._versions = KnownVersions(users)
+        self._turns = Turns()
         self._vectors = vectors
         self._shelf = shelf
         self._cache = cache
@@ -265,8 +267,9 @@ class Recommender:
         if situation is None:
             situation = await self._situation(tenant, query, model is not None)
         answer = await self._compute(tenant, versions, model, query, situation)
+        body = await self._turns.do(lambda: render(answer))
         ready = Ready(
-            render(answer), pack_answer(answer), time.time(), for_once=bool(answer.degraded),
+            body, pack_answer(answer), time.time(), for_once=bool(answer.degraded),
             has_items=bool(answer.items),
         )  # fmt: skip
         # Who asks for a record must find it under the id that a cached answer brings, too.
@@ -296,7 +299,9 @@ class Recommender:
         if not model:
             narrowed = query.filter or query.entity_type or query.exclude
             most = _NARROWED if narrowed else _RELATED * wanted.limit + len(user.history)
-            related = relate(inputs.anchors[:_NEIGHBOURS_OF], situation.neighbours, most)
+            related = await self._turns.do(
+                lambda: relate(inputs.anchors[:_NEIGHBOURS_OF], situation.neighbours, most)
+            )
             wanted = replace(wanted, related=related)
         candidates = await self._vectors.candidates(tenant, wanted) if asked else []
         if offers is not None and len(candidates) < query.page_size:
@@ -310,14 +315,15 @@ class Recommender:
             # Who has seen everything gets something known rather than nothing.
             wanted = replace(wanted, seen_by=None)
             candidates = await self._fill_up(tenant, wanted, candidates)
-        ranking = await ranking_off_loop(candidates, inputs, weights, query)
+        ranking = await ranking_off_loop(candidates, inputs, weights, query, self._turns)
+        rest = await self._turns.do(lambda: pack_plain(ranking.plain(query.page_size, MAX_LIST)))
         counts: dict[str, int] = {}
         for candidate in candidates:
             for source in candidate.sources:
                 counts[source] = counts.get(source, 0) + 1
         answer = Answer(
             items=tuple(ranking.items(0, query.page_size)),
-            rest=pack_plain(ranking.plain(query.page_size, MAX_LIST)),
+            rest=rest,
             recommendation_id=uuid.uuid4().hex,
             phase=phase,
             interaction_count=user.interaction_count,

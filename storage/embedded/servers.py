@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -21,6 +22,7 @@ from storage.exceptions import Unavailable
 _START_SECS = 120.0
 _POLL_SECS = 0.02
 _WATCH_SECS = 0.5
+_REAPED_SECS = 20.0
 
 _log = structlog.get_logger(__name__)
 
@@ -131,10 +133,27 @@ class EmbeddedServers:
             await processes.stop_orphan(running, server.stop_signal, server.name)
         await server.prepare()
         owner_file.write_text(f"{os.getpid()}\n")
-        process = processes.spawn(server.program())
-        self._children[server] = process
-        await _wait_ready(server, lambda: process.poll() is None)
+        await self._spawn(server)
         await server.finish()
+
+    async def _spawn(self, server: _Server) -> None:
+        """Starts a server; again while what was killed keeps its number until somebody reaps it."""
+        begun = time.monotonic()
+        while True:
+            process = self._children[server] = processes.spawn(server.program())
+            try:
+                await _wait_ready(server, partial(_runs, process))
+            except Unavailable as error:
+                late = time.monotonic() - begun > _REAPED_SECS
+                if late or _runs(process) or "lock file" not in error.message:
+                    raise
+                await asyncio.sleep(_WATCH_SECS)
+            else:
+                return
+
+
+def _runs(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None
 
 
 def _private_directory(path: Path) -> Path:

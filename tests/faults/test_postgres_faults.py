@@ -21,7 +21,7 @@ from storage.embedded.accounts import let_through, postgres_account
 from tests.faults.backends import Backends
 from tests.faults.conftest import execute
 from tests.rpc.conftest import Refusal, Service, ids, refusal_of, running, settings_for
-from tests.service.processes import family, frozen
+from tests.service.processes import children_of, frozen
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -251,7 +251,7 @@ async def test_frozen_postgres_lets_calls_go_and_refuses_others_at_once(
     service: Service, backends: Backends
 ) -> None:
     before = await service.recommend("ada")
-    with frozen(*family(backends.postgres)):
+    with frozen(backends.postgres), frozen(*children_of(backends.postgres)):
         begun = time.monotonic()
         calls = [service.recommend("ada") for _ in range(20)]
         # More than there are connections: some wait for one, the others for an answer.

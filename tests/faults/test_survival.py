@@ -23,7 +23,7 @@ from tests.faults.harness import (
 from tests.faults.ledger import Ledger
 from tests.faults.load import add_films, under_load
 from tests.faults.report import note, rounds_of
-from tests.service.processes import family, frozen
+from tests.service.processes import children_of, family, frozen
 
 pytestmark = [
     pytest.mark.slow,
@@ -102,7 +102,7 @@ async def postgres_killed(world: World) -> None:
 
 
 async def postgres_frozen(world: World) -> None:
-    with frozen(*family(world.backends.postgres)):
+    with frozen(world.backends.postgres), frozen(*children_of(world.backends.postgres)):
         await asyncio.sleep(world.chance.uniform(0.5, 2.5))
     await until(world.healthy)
 

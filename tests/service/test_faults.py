@@ -16,7 +16,13 @@ from grpc_status import rpc_status
 
 from tests.faults.backends import Backends
 from tests.service.calls import FILMS, Caller, calling
-from tests.service.processes import RunningService, Services, eventually, family, frozen
+from tests.service.processes import (
+    RunningService,
+    Services,
+    children_of,
+    eventually,
+    frozen,
+)
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
 
@@ -175,7 +181,7 @@ async def test_ingest_is_refused_in_time_while_postgres_is_frozen(
     caller: Caller, backends: Backends
 ) -> None:
     before, _ = await _answers(caller)
-    with frozen(*family(backends.postgres)):
+    with frozen(backends.postgres), frozen(*children_of(backends.postgres)):
         refusals = [await _refusal(caller, deadline=2)]
         await caller.until_serving(INTERACTIONS, serving=False)
         assert await caller.serving()
