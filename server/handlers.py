@@ -105,34 +105,33 @@ def guarded(server: grpc.aio.Server, around: Around) -> grpc.aio.Server:
     return cast("grpc.aio.Server", _Guarded(server, around))
 
 
-class _Guarded:
+class _Guarded(grpc.GenericRpcHandler):
+    """All services as one handler: gRPC asks its handlers one after the other at each call."""
+
     def __init__(self, server: grpc.aio.Server, around: Around) -> None:
-        self._server = server
-        self._around = around
+        self._inner: list[grpc.GenericRpcHandler] = []
+        self._make = around
+        self._made: dict[str, Handler] = {}
+        server.add_generic_rpc_handlers([self])
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """As the real server's."""
-        self._server.add_generic_rpc_handlers([_Around(h, self._around) for h in handlers])
+        self._inner += handlers
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """What generated code calls beside the other; grpc's asyncio server makes no use of it."""
 
-
-class _Around(grpc.GenericRpcHandler):
-    def __init__(self, inner: grpc.GenericRpcHandler, around: Around) -> None:
-        self._inner = inner
-        self._make = around
-        self._made: dict[str, Handler] = {}
-
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         name = handler_call_details.method
         made = self._made.get(name)
-        if made is None:
-            handler = self._inner.service(handler_call_details)
-            if handler is None:
-                return None  # grpc answers UNIMPLEMENTED
-            made = self._made[name] = self._make(name, handler)
-        return made
+        if made is not None:
+            return made
+        for inner in self._inner:
+            handler = inner.service(handler_call_details)
+            if handler is not None:
+                made = self._made[name] = self._make(name, handler)
+                return made
+        return None  # grpc answers UNIMPLEMENTED
 
 
 def _begin(
