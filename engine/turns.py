@@ -6,13 +6,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_LOOPS = 16
+
 
 class Turns:
     """Does short pieces of work one after the other, and lets the loop run between any two.
 
     What is ready at the same time would otherwise run in one go, in which no new call is taken and
-    no health check answered. For pieces of some milliseconds: what takes longer belongs in a
-    thread.
+    no health check answered; and gRPC hands over one new call each time the loop runs. For pieces
+    of some milliseconds: what takes longer belongs in a thread.
     """
 
     def __init__(self) -> None:
@@ -22,5 +24,6 @@ class Turns:
         """What the work gives or raises, when its turn has come."""
         async with self._turn:
             result = work()
-            await asyncio.sleep(0)
+            for _ in range(_LOOPS):
+                await asyncio.sleep(0)
             return result

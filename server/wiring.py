@@ -110,10 +110,9 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
 )
 """Every service: its name, how it is added, and its servicer. A new one is one more line."""
 
-# A call waits until the event loop takes it, one a turn, behind all that wait of other connections;
 # gRPC cancels calls of any caller once about a thousand wait to be taken: without a limit one
 # connection that opens and resets streams would have all others refused.
-_STREAMS_A_CONNECTION = 64
+_STREAMS_A_CONNECTION = 256
 _RECOMMEND = "/penchant.v1.RecommendationService/Recommend"
 _QUEUED_SECS = 0.1
 _LAST_SECS = 0.5

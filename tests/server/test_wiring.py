@@ -134,7 +134,7 @@ async def test_connection_has_a_bound_of_streams(server: Server) -> None:
 
     settings = await asyncio.to_thread(ask)
     pairs = [struct.unpack_from(">HI", settings, at) for at in range(0, len(settings), 6)]
-    assert (MAX_CONCURRENT_STREAMS, 64) in pairs
+    assert (MAX_CONCURRENT_STREAMS, 256) in pairs
 
 
 async def test_health_is_serving_once_started(channel: Any) -> None:
