@@ -183,9 +183,10 @@ async def rank_off_loop(
     inputs: Inputs,
     weights: dict[str, float],
     query: RecommendQuery,
+    turns: Turns,
 ) -> list[Item]:
     """All that `ranking_off_loop` puts in order."""
-    return (await ranking_off_loop(candidates, inputs, weights, query, Turns())).items()
+    return (await ranking_off_loop(candidates, inputs, weights, query, turns)).items()
 
 
 class _Causes:

@@ -34,7 +34,7 @@ from engine.sources import BY_NAME, MODEL, NEWEST, SOURCES, Anchor, Inputs, Phas
 from engine.tenants import TenantDirectory
 from engine.turns import Turns
 from engine.versions import KnownVersions
-from storage.entities import EntityRow, EntityStore
+from storage.entities import EntityRow
 from storage.exceptions import Unavailable
 from storage.redis_cache import RedisCache
 from storage.tenants import Tenant
@@ -103,6 +103,7 @@ class Recommender:
     """Answers Recommend for one tenant a call.
 
     Args:
+        turns: in which answers are worked on.
         shelf: the trained models.
         cache: None works without one.
         last_good: what is answered while PostgreSQL is away; None: nothing.
@@ -116,9 +117,9 @@ class Recommender:
         self,
         *,
         tenants: TenantDirectory,
-        entities: EntityStore,
         users: UserStore,
         vectors: VectorStore,
+        turns: Turns,
         shelf: ModelShelf,
         cache: RedisCache | None,
         last_good: LastGood | None = None,
@@ -127,10 +128,9 @@ class Recommender:
         cache_ttl_secs: float = 60.0,
     ) -> None:
         self._tenants = tenants
-        self._entities = entities
         self._users = users
         self._versions = KnownVersions(users)
-        self._turns = Turns()
+        self._turns = turns
         self._vectors = vectors
         self._shelf = shelf
         self._cache = cache

@@ -20,6 +20,7 @@ from engine.recommender import (
 from engine.requests import RecommendQuery
 from engine.sources import Anchor, Inputs
 from engine.tenants import TenantDirectory
+from engine.turns import Turns
 from storage.entities import EntityKey, EntityRow, EntityStore
 from storage.exceptions import FailedPrecondition, NotFound, Unavailable
 from storage.tenants import Tenant
@@ -63,6 +64,7 @@ class SimilarityFinder:
         entities: EntityStore,
         users: UserStore,
         vectors: VectorStore,
+        turns: Turns,
         last_good: LastGood | None = None,
         cold_start_interactions: int = 5,
     ) -> None:
@@ -71,6 +73,7 @@ class SimilarityFinder:
         self._entities = entities
         self._users = users
         self._vectors = vectors
+        self._turns = turns
         self._cold_start = cold_start_interactions
 
     async def similar_entities(
@@ -104,7 +107,7 @@ class SimilarityFinder:
             tenant, candidate_query(inputs, asked, _SIMILAR_SOURCES)
         )
         weights = source_weights(inputs, tenant.settings.source_weights)
-        items = await rank_off_loop(candidates, inputs, weights, asked)
+        items = await rank_off_loop(candidates, inputs, weights, asked, self._turns)
         return Answer(
             items=tuple(items[: query.page_size]),
             rest=pack_rest(items[query.page_size : MAX_LIST]),
@@ -223,9 +226,8 @@ class SimilarityFinder:
         place = {key: index for index, key in enumerate(unique)}
         candidates.sort(key=lambda c: place[c.entity_type, c.entity_id])
         weights = source_weights(inputs, tenant.settings.source_weights)
-        items = await rank_off_loop(
-            candidates, inputs, weights, replace(query, page_size=max(1, len(candidates)))
-        )
+        asked = replace(query, page_size=max(1, len(candidates)))
+        items = await rank_off_loop(candidates, inputs, weights, asked, self._turns)
         shown = {(item.entity_type, item.entity_id) for item in items}
         return RerankedList(
             tuple(items), tuple(key for key in unique if key not in shown), uuid.uuid4().hex

@@ -33,6 +33,7 @@ from engine.similar import SimilarityFinder
 from engine.tenants import TenantDirectory
 from engine.tombstones import Tombstones
 from engine.trainings import Trainings
+from engine.turns import Turns
 from server.settings import Settings
 from server.tokens import TokenVerifier, token_verifier
 from server.wire_cache import WireCache
@@ -125,6 +126,7 @@ def build_deps(
         share=settings.answer_log_sample,
         days=settings.answer_log_days,
     )
+    turns = Turns()
     life = settings.result_cache_ttl_secs
     wire_cache = WireCache(users, settings.wire_cache_bytes if life else 0)
     keys, hasher = ApiKeyStore(maintenance), KeyHasher(secret)
@@ -142,9 +144,9 @@ def build_deps(
         answers=AnswerArchive(tenants, answer_log),
         recommender=Recommender(
             tenants=tenants,
-            entities=entities,
             users=users,
             vectors=vectors,
+            turns=turns,
             shelf=ModelShelf(models, artefacts),
             cache=cache,
             last_good=last_good,
@@ -158,6 +160,7 @@ def build_deps(
             entities=entities,
             users=users,
             vectors=vectors,
+            turns=turns,
             cold_start_interactions=settings.cold_start_interactions,
         ),
         administration=Administration(tenants, store, users),

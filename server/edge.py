@@ -128,7 +128,7 @@ class Edge:
         context.set_trailing_metadata(((REQUEST_ID_KEY, found.request_id),))
         seconds = time.perf_counter() - begin
         method.count(grpc.StatusCode.OK, seconds)
-        if random.random() < self._log_sample:  # noqa: S311 - no secret
+        if self._is_sampled():
             call = hot.call_of(found, method.name, context, self.admission)
             self._write_line(method, call, _Outcome(), seconds)
         return found.answer
@@ -182,7 +182,7 @@ class Edge:
             seconds = time.perf_counter() - begin
             method.count(outcome.code, seconds)
             in_order = outcome.code is grpc.StatusCode.OK and method.audit is None
-            if not in_order or random.random() < self._log_sample:  # noqa: S311 - no secret
+            if not in_order or self._is_sampled():
                 self._write_line(method, call, outcome, seconds)
 
     async def _recorded(
@@ -263,6 +263,10 @@ class Edge:
             await call.turn()
         else:
             call.charge(1)
+
+    def _is_sampled(self) -> bool:
+        """Whether a call in order gets a line."""
+        return random.random() < self._log_sample  # noqa: S311 - no secret
 
     def _write_line(
         self, method: "_Method", call: Call, outcome: "_Outcome", seconds: float

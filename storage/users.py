@@ -192,15 +192,6 @@ class UserStore:
         """Whether nothing has changed since, and PostgreSQL is there to have it changed."""
         return not self._database.is_away and self._database.slots.holds(stamp)
 
-    async def versions(self, tenant: Tenant, user_id: str) -> Versions:
-        """The versions that an answer for a user depends on now; "" for nobody."""
-        async with self._database.connection(tenant.tenant_id) as connection:
-            row = await connection.fetchrow(
-                _SQL["user_versions"], tenant.tenant_id, tenant.version, user_id
-            )
-        assert row is not None
-        return _versions(row)
-
     async def context(self, tenant: Tenant, user_id: str) -> UserContext:
         """A user's profile and recent history in one round trip; "" for nobody."""
         return (await self.situation(tenant, user_id)).user
