@@ -15,7 +15,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 import urllib.request
 from collections import Counter
@@ -29,8 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import filling, generator, service
+from benchmarks.alone import alone
 from benchmarks.bench import TENANT
-from benchmarks.console import Steps, logs_aside
+from benchmarks.console import Steps
 from benchmarks.contest import Failed
 from benchmarks.history import (
     OK,
@@ -375,13 +375,8 @@ def main() -> None:
     if arguments.short:
         arguments.seconds, arguments.reads, arguments.capacity_secs = 10.0, 0, 3.0
     configure_logs("json", "info")
-    with tempfile.TemporaryDirectory(prefix="penchant-freshness-") as temporary:
-        directory = Path(temporary).resolve()
-        try:
-            with logs_aside(directory) as console:
-                made = asyncio.run(run(arguments, directory, Steps(console)))
-        except (Failed, service.Refused) as error:
-            sys.exit(f"freshness: {error}")
+    with alone("freshness") as (directory, console):
+        made = asyncio.run(run(arguments, directory, Steps(console)))
     history = made.recorded.history
     BUILD.mkdir(exist_ok=True)
     write_history(BUILD / "freshness-history.jsonl.gz", history)

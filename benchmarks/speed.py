@@ -12,7 +12,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import h2load, service
+from benchmarks import h2load
+from benchmarks.alone import alone
 from benchmarks.bench import FORMS, Bench, Result, Row, result_json
-from benchmarks.console import Steps, logs_aside
-from benchmarks.contest import Failed
+from benchmarks.console import Steps
 from benchmarks.rows import BY_NAME, ROWS
 from benchmarks.world import world
 from server.logs import configure_logs
@@ -169,14 +168,8 @@ def main() -> None:
         if arguments.form != "short":
             sys.exit(h2load.MISSING)
         print(f"{h2load.MISSING}; a client in Python calls instead", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="penchant-bench-") as temporary:
-        directory = (arguments.keep or Path(temporary)).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with logs_aside(directory) as console:
-                results = asyncio.run(run(arguments, directory, console))
-        except (Failed, h2load.NoGenerator, service.Refused) as error:
-            sys.exit(f"speed: {error}")
+    with alone("speed", arguments.keep) as (directory, console):
+        results = asyncio.run(run(arguments, directory, console))
     print_results(arguments, results)
 
 

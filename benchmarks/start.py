@@ -22,9 +22,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.table import Table
 
-from benchmarks import filling, service
+from benchmarks import filling
+from benchmarks.alone import alone
 from benchmarks.bench import TENANT
-from benchmarks.console import Steps, logs_aside, tell
+from benchmarks.console import Steps, tell
 from benchmarks.contest import Failed
 from benchmarks.h2load import Metadata
 from benchmarks.rows_recommend import RECOMMEND, request_of
@@ -171,14 +172,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to fill once and take again")
     arguments = parser.parse_args()
     configure_logs("json", "info")
-    with tempfile.TemporaryDirectory(prefix="penchant-start-") as temporary:
-        directory = (arguments.keep or Path(temporary)).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with logs_aside(directory) as console:
-                starts = asyncio.run(run(arguments, directory, Steps(console)))
-        except (Failed, service.Refused) as error:
-            sys.exit(f"start: {error}")
+    with alone("start", arguments.keep) as (directory, console):
+        starts = asyncio.run(run(arguments, directory, Steps(console)))
     report(starts)
 
 

@@ -9,8 +9,6 @@ import argparse
 import asyncio
 import itertools
 import statistics
-import sys
-import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Sequence
@@ -23,8 +21,9 @@ from penchant.v1.common_pb2 import EntityRef
 from rich.table import Table
 
 from benchmarks import filling, generator, h2load, service
+from benchmarks.alone import alone
 from benchmarks.bench import TENANT
-from benchmarks.console import Steps, logs_aside, tell
+from benchmarks.console import Steps, tell
 from benchmarks.contest import Failed
 from benchmarks.h2load import Work, drive, drive_plan
 from benchmarks.processes import memory_mib
@@ -208,14 +207,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to fill once and take again")
     arguments = parser.parse_args()
     configure_logs("json", "info")
-    with tempfile.TemporaryDirectory(prefix="penchant-steady-") as temporary:
-        directory = (arguments.keep or Path(temporary)).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with logs_aside(directory) as console:
-                result = asyncio.run(run(arguments, directory, Steps(console)))
-        except (Failed, h2load.NoGenerator, service.Refused) as error:
-            sys.exit(f"steady: {error}")
+    with alone("steady", arguments.keep) as (directory, console):
+        result = asyncio.run(run(arguments, directory, Steps(console)))
     report(result)
 
 
