@@ -193,6 +193,8 @@ class Recommender:
             versions = situation.versions
             self._versions.keep(tenant, query.user_id, versions, stamp)
         model = await self._model(tenant, versions, query)
+        # Asked here: by the time that the answer is made, a newer model than its own may serve.
+        is_current = self._shelf.is_current(tenant, versions.model_revision)
         if situation is not None and self._shelf.expects(tenant) is not (model is not None):
             situation = None  # as long as the other needs it
         key = self._key(tenant, versions, model, query)
@@ -214,7 +216,7 @@ class Recommender:
             for_once=ready.for_once
             # Which version is the latest is in no slot.
             or query.model_version is not None
-            or not self._shelf.is_current(tenant, versions.model_revision),
+            or not is_current,
         )
 
     async def _situation(self, tenant: Tenant, query: RecommendQuery, for_model: bool) -> Situation:
