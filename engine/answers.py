@@ -1,48 +1,25 @@
-"""Answers: what the recommender gives back, and their compact form for caches and page tokens."""
+"""Answers: what the recommender gives back, and their compact form for caches."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgpack
 
-PlainItem: TypeAlias = list[Any]
-"""An item as it is packed: number, type, id, score, reasons, attributes, source scores."""
+from engine.item_columns import ItemColumns, pack_rest, unpack_rest
+from engine.items import Item, Reason, SourceScore
 
-_MAX_REST_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """A source's share in a score, and the entities (type, id) that led to it."""
-
-    source: str
-    share: float
-    because_of: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SourceScore:
-    """What one source said: its own score, the score on the blend's scale, its weight."""
-
-    source: str
-    raw: float
-    normalized: float
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A recommended entity; `attributes` is JSON text."""
-
-    entity_no: int
-    entity_type: str
-    entity_id: str
-    score: float
-    reasons: tuple[Reason, ...]
-    attributes: str = "{}"
-    source_scores: tuple[SourceScore, ...] = ()
+__all__ = [
+    "Answer",
+    "Item",
+    "ItemColumns",
+    "Reason",
+    "SourceScore",
+    "pack_answer",
+    "pack_rest",
+    "unpack_answer",
+    "unpack_rest",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +46,7 @@ class Answer:
     model_versions: tuple[str, ...] = ()
 
 
-def _pack_items(items: Sequence[Item], *, attributes: bool) -> list[PlainItem]:
+def _pack_items(items: Sequence[Item]) -> list[list[Any]]:
     return [
         [
             i.entity_no,
@@ -77,7 +54,7 @@ def _pack_items(items: Sequence[Item], *, attributes: bool) -> list[PlainItem]:
             i.entity_id,
             i.score,
             [[r.source, r.share, r.because_of] for r in i.reasons],
-            i.attributes if attributes else "{}",
+            i.attributes,
             [[s.source, s.raw, s.normalized, s.weight] for s in i.source_scores],
         ]
         for i in items
@@ -106,7 +83,7 @@ def pack_answer(answer: Answer) -> bytes:
     """An answer as bytes, for the result cache."""
     packed: bytes = msgpack.packb(
         [
-            _pack_items(answer.items, attributes=True),
+            _pack_items(answer.items),
             answer.rest,
             answer.recommendation_id,
             answer.phase,
@@ -134,36 +111,3 @@ def unpack_answer(packed: bytes) -> Answer | None:
         )
     except (ValueError, TypeError, msgpack.UnpackException):
         return None
-
-
-def pack_rest(items: Sequence[Item]) -> bytes:
-    """Items of later pages in small, for caches and page tokens; b"" for none.
-
-    They go without attributes, which are read again when the page is asked for.
-    """
-    return pack_plain(_pack_items(items, attributes=False))
-
-
-def pack_plain(items: Sequence[PlainItem]) -> bytes:
-    """The same of items that are plain already; their attributes must be "{}"."""
-    return zlib.compress(msgpack.packb(items), level=1) if items else b""
-
-
-def unpack_rest(packed: bytes) -> tuple[Item, ...]:
-    """The items of `pack_rest`.
-
-    Raises:
-        ValueError: it is none of that function's.
-    """
-    if not packed:
-        return ()
-    try:
-        inflated = zlib.decompressobj().decompress(packed, _MAX_REST_BYTES)
-        items = _unpack_items(msgpack.unpackb(inflated))
-    except (
-        ValueError, TypeError, OverflowError, zlib.error, msgpack.UnpackException,
-    ) as error:  # fmt: skip
-        raise ValueError("no packed items") from error
-    if not all(0 < item.entity_no < 2**63 for item in items):
-        raise ValueError("no number of an entity")
-    return items

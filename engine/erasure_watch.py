@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Self
 
 import structlog
@@ -25,7 +25,7 @@ class ErasureWatch:
     """Asks PostgreSQL every second for users and tenants that were erased, within its context.
 
     Args:
-        on_erasure: called when there are any, for what is kept elsewhere.
+        on_erasure: called when there are any, each for what is kept elsewhere.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ErasureWatch:
         store: ErasureStore,
         tombstones: Tombstones,
         last_good: LastGood,
-        on_erasure: Callable[[], None] = lambda: None,
+        on_erasure: Collection[Callable[[], object]] = (),
     ) -> None:
         self._store = store
         self._tombstones = tombstones
@@ -58,7 +58,8 @@ class ErasureWatch:
             self._last_good.forget_tenant(tenant_no)
         tombstones = await self._store.erased_lately(seconds)
         if tenants or tombstones:
-            self._on_erasure()
+            for forget in self._on_erasure:
+                forget()
         for tombstone in tombstones:
             users = self._last_good.users_of(tombstone.tenant_no)
             for user_id in await asyncio.to_thread(self._matching, tombstone, users):

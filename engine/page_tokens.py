@@ -39,7 +39,13 @@ def request_hash(*parts: bytes) -> bytes:
 
 
 def encode_token(
-    kind: str, request_hash: bytes, payload: Any, now: float, *, key: bytes = b""
+    kind: str,
+    request_hash: bytes,
+    payload: Any,
+    now: float,
+    *,
+    key: bytes = b"",
+    worth_deflating: int = _WORTH_DEFLATING,
 ) -> str:
     """A token that resumes a request.
 
@@ -49,6 +55,7 @@ def encode_token(
         payload: what msgpack can hold; tuples come back as lists.
         now: seconds since 1970.
         key: up to 64 bytes; empty for a plain checksum.
+        worth_deflating: bytes; a shorter payload is left as it is.
 
     Raises:
         ValueError: the payload is larger than 1 MiB.
@@ -57,8 +64,8 @@ def encode_token(
     if len(body) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"a page token of {len(body)} bytes")
     flags = 0
-    if len(body) >= _WORTH_DEFLATING:
-        deflated = zlib.compress(body)
+    if len(body) >= worth_deflating:
+        deflated = zlib.compress(body, level=1)
         if len(deflated) < len(body):
             flags, body = _DEFLATED, deflated
     name = kind.encode("ascii")

@@ -2,23 +2,37 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.answers import Item, PlainItem, Reason, SourceScore
 from engine.blend import Blend, blend
+from engine.causes import Because, Causes
 from engine.diversity import mmr
-from engine.models.forms.base import MAX_BECAUSE
+from engine.item_columns import ItemColumns, columns_of
+from engine.items import Item, SourceScore
 from engine.requests import RecommendQuery
-from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Anchor, Inputs
+from engine.sources import BY_NAME, MODEL, Inputs
 from engine.turns import Turns
 from storage.vector_store import Candidate
 
-Because: TypeAlias = tuple[tuple[str, str], ...]
-"""The (type, id) of the entities that led a source to a candidate, strongest first."""
+__all__ = [
+    "MMR_DEPTH",
+    "Because",
+    "Ranking",
+    "fill_up_weights",
+    "rank",
+    "rank_as_asked",
+    "rank_off_loop",
+    "ranking",
+    "ranking_as_asked",
+    "ranking_off_loop",
+    "source_weights",
+    "unit",
+    "unit_rows",
+]
 
 MMR_DEPTH = 5
 """Pages that diversity looks ahead."""
@@ -75,12 +89,14 @@ def ranking(
     """
     if not candidates:
         nothing = Blend(np.zeros(0), np.zeros((0, 0)))
-        return Ranking((), [], [], _Causes((), inputs, {}), [], nothing, None)
-    names = sorted({source for c in candidates for source in c.sources})
+        return Ranking((), np.zeros(0, np.intp), np.zeros(0), inputs, {}, [], nothing, None)
+    offered = [c.sources for c in candidates]
+    said_by = list(chain.from_iterable(offered))
+    names = sorted(set(said_by))
     number = {name: place for place, name in enumerate(names)}
-    items = np.repeat(np.arange(len(candidates)), [len(c.sources) for c in candidates])
-    sources = np.array([number[s] for c in candidates for s in c.sources], np.intp)
-    raws = np.array([r for c in candidates for r in c.raws], np.float64)
+    items = np.repeat(np.arange(len(candidates)), list(map(len, offered)))
+    sources = np.array([number[name] for name in said_by], np.intp)
+    raws = np.array(list(chain.from_iterable([c.raws for c in candidates])), np.float64)
     by_source = np.array([weights.get(name, 0.0) for name in names], np.float64)
     blended = blend(items, sources, raws, by_source, n_items=len(candidates))
     scores = blended.totals.copy()
@@ -98,9 +114,10 @@ def ranking(
         order = np.concatenate([head[picked], order[depth:]])
     return Ranking(
         candidates,
-        order.tolist(),
-        scores.tolist(),
-        _Causes(candidates, inputs, found or {}),
+        order,
+        scores,
+        inputs,
+        found or {},
         names,
         blended,
         weights if explain else None,
@@ -173,7 +190,7 @@ async def ranking_off_loop(
     turns: Turns,
 ) -> "Ranking":
     """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
-    if len(candidates) > 500 or query.diversity > 0:
+    if _is_long(candidates, query):
         return await asyncio.to_thread(ranking_as_asked, candidates, inputs, weights, query)
     return await turns.do(lambda: ranking_as_asked(candidates, inputs, weights, query))
 
@@ -185,116 +202,97 @@ async def rank_off_loop(
     query: RecommendQuery,
     turns: Turns,
 ) -> list[Item]:
-    """All that `ranking_off_loop` puts in order."""
-    return (await ranking_off_loop(candidates, inputs, weights, query, turns)).items()
+    """All that `ranking_off_loop` puts in order; their reasons are found in the thread, too."""
+    if _is_long(candidates, query):
+        return await asyncio.to_thread(rank_as_asked, candidates, inputs, weights, query)
+    return await turns.do(lambda: rank_as_asked(candidates, inputs, weights, query))
 
 
-class _Causes:
-    """Which anchors led a source to a candidate: by cosine, or as the source's statement says."""
-
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        inputs: Inputs,
-        found: Mapping[str, Sequence[Because]],
-    ) -> None:
-        self._candidates = candidates
-        self._names = {a.entity_no: (a.entity_type, a.entity_id) for a in inputs.anchors}
-        self._of_model = inputs.because
-        self._best: dict[str, Mapping[int, Because]] = {}
-        for name, source in BY_NAME.items():
-            if source.reasons is None:
-                continue
-            if name in found:
-                self._best[name] = dict(enumerate(found[name]))
-                continue
-            led = [place for place, c in enumerate(candidates) if name in c.sources]
-            anchors = [a for a in inputs.anchors if a.vector is not None and source.reasons(a)]
-            if led and anchors:
-                vectors = unit_rows([candidates[place].vector for place in led])
-                self._best[name] = dict(zip(led, _nearest(vectors, anchors), strict=True))
-
-    def of(self, place: int, source: str) -> Because:
-        if source == MODEL.name:
-            return self._of_model.get(self._candidates[place].entity_no, ())
-        if source in self._best:
-            return self._best[source][place]
-        if source != ITEM_TO_ITEM.name:
-            return ()
-        because = self._candidates[place].because
-        return tuple(self._names[number] for number in because if number in self._names)
+def _is_long(candidates: Sequence[Candidate], query: RecommendQuery) -> bool:
+    return len(candidates) > 500 or query.diversity > 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ranking:
     """Candidates in order; their items are made when they are asked for.
 
     Attributes:
         candidates: what was ranked.
-        order: places in `candidates`, best first, without those that were cut.
-        scores: of each candidate.
+        order: intp, places in `candidates`, best first, without those that were cut.
+        scores: float64, of each candidate.
+        inputs, found: what led the sources to the candidates, as `ranking` has it.
         names: of the sources, as the columns of the blend's shares.
         weights: by source name, where the sources' own scores are to be told; else None.
     """
 
     candidates: Sequence[Candidate]
-    order: Sequence[int]
-    scores: Sequence[float]
-    causes: _Causes
+    order: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    inputs: Inputs
+    found: Mapping[str, Sequence[Because]]
     names: Sequence[str]
     blended: Blend
     weights: Mapping[str, float] | None
+    _made: ItemColumns = field(default_factory=lambda: columns_of(()), init=False)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def items(self, start: int = 0, end: int | None = None) -> list[Item]:
         """The items of places start to end of the order."""
-        return [
-            Item(
-                candidate.entity_no,
-                candidate.entity_type,
-                candidate.entity_id,
-                self.scores[place],
-                tuple([Reason(*reason) for reason in self._reasons(place)]),
-                candidate.attributes,
-                self._details(place),
-            )
-            for place in self.order[start:end]
-            for candidate in (self.candidates[place],)
-        ]
+        shown = [self.candidates[place] for place in self.order[start:end].tolist()]
+        looks = [(c.entity_type, c.entity_id, c.attributes) for c in shown]
+        return list(self.columns(start, end).items(looks))
 
-    def plain(self, start: int, end: int) -> list[PlainItem]:
-        """The same as `items` without attributes, for what is packed and not looked at."""
-        return [
-            [
-                candidate.entity_no,
-                candidate.entity_type,
-                candidate.entity_id,
-                self.scores[place],
-                self._reasons(place),
-                "{}",
-                [[d.source, d.raw, d.normalized, d.weight] for d in self._details(place)],
-            ]
-            for place in self.order[start:end]
-            for candidate in (self.candidates[place],)
-        ]
+    def columns(self, start: int = 0, end: int | None = None) -> ItemColumns:
+        """The same as `items` without what they look like, for what is packed and not looked at."""
+        if len(self._made) < len(self.order[:end]):
+            self._made = self._columns(self.order[:end])
+        return self._made[start:end]
 
-    def _reasons(self, place: int) -> list[tuple[str, float, Because]]:
-        """A candidate's sources by share, the largest first.
+    def _columns(self, places: NDArray[np.intp]) -> ItemColumns:
+        chosen = [self.candidates[place] for place in places.tolist()]
+        found = {name: [led[i] for i in places.tolist()] for name, led in self.found.items()}
+        causes = Causes(chosen, self.inputs, self.names, found)
+        by_share, shares = self._by_share(places, chosen)
+        rows, ranks = np.nonzero(shares > 0)
+        origins = by_share[rows, ranks]
+        led = causes.places[rows, origins]
+        named = led >= 0
+        explains = self.weights is not None
+        told = [self._details(place) for place in places.tolist()] if explains else []
+        said = [score for scores in told for score in scores]
+        details = np.array([(s.raw, s.normalized, s.weight) for s in said], np.float64)
+        return ItemColumns(
+            sources=self.names,
+            names=causes.names,
+            numbers=np.array([c.entity_no for c in chosen], np.int64),
+            scores=self.scores[places],
+            reasons=np.bincount(rows, minlength=len(places)).astype(np.uint8),
+            origins=origins.astype(np.uint8),
+            shares=shares[rows, ranks],
+            leads=named.sum(axis=1, dtype=np.uint8),
+            because=led[named].astype(np.uint16),
+            told=np.array([len(scores) for scores in told] or [0] * len(chosen), np.uint8),
+            tellers=np.array([self.names.index(score.source) for score in said], np.uint8),
+            details=details.reshape(-1, 3),
+        )
 
-        Where the tenant gives every source that led to it no weight, they share equally.
+    def _by_share(
+        self, places: NDArray[np.intp], chosen: Sequence[Candidate]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Each candidate's sources, the largest share first, and the shares; 0: no reason.
+
+        Where the tenant gives every source that led to one no weight, they share equally.
         """
-        sources = self.candidates[place].sources
-        if len(sources) == 1:
-            return [(sources[0], 1.0, self.causes.of(place, sources[0]))]
-        shares = self.blended.shares[place].tolist()
-        led = [
-            (self.names[i], shares[i], self.causes.of(place, self.names[i]))
-            for i in sorted(range(len(shares)), key=lambda i: -shares[i])
-            if shares[i] > 0
-        ]
-        return led or [(s, 1 / len(sources), self.causes.of(place, s)) for s in sources]
+        shares = self.blended.shares[places]
+        by_share = np.argsort(-shares, axis=1, kind="stable")
+        shares = np.take_along_axis(shares, by_share, axis=1)
+        for row in np.flatnonzero(~(shares > 0).any(axis=1)).tolist():
+            sources = [self.names.index(name) for name in dict.fromkeys(chosen[row].sources)]
+            by_share[row, : len(sources)] = sources
+            shares[row, : len(sources)] = 1 / max(1, len(sources))
+        return by_share, shares
 
     def _details(self, place: int) -> tuple[SourceScore, ...]:
         """What each source said of a candidate; nothing where that is not to be told."""
@@ -311,21 +309,6 @@ class Ranking:
             told = part / weight if weight else 0.0
             details.append(SourceScore(source, float(raw), told, weight))
         return tuple(sorted(details, key=lambda d: (-d.normalized * d.weight, d.source)))
-
-
-def _nearest(vectors: NDArray[np.float32], anchors: Sequence[Anchor]) -> list[Because]:
-    """Of each vector the names of up to three anchors that point its way, nearest first."""
-    directions = unit_rows([a.vector for a in anchors])
-    if vectors.shape[1] != directions.shape[1]:  # one side has no vector at all
-        return [()] * len(vectors)
-    cosines = vectors @ directions.T
-    best = np.argsort(-cosines, axis=1, kind="stable")[:, :MAX_BECAUSE]
-    values = np.take_along_axis(cosines, best, axis=1)
-    keys = [(a.entity_type, a.entity_id) for a in anchors]
-    return [
-        tuple(keys[i] for i, value in zip(row, near, strict=True) if value > 0)
-        for row, near in zip(best.tolist(), values.tolist(), strict=True)
-    ]
 
 
 def unit(vector: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 
 import msgpack
-import numpy as np
-from numpy.typing import NDArray
 
 from engine.answer_log import LoggedAnswer
 from engine.answer_writer import NOT_LOGGED, AnswerWriter
-from engine.answers import Answer, Item, pack_answer, pack_plain, unpack_answer
+from engine.answers import Answer, Item, pack_answer, unpack_answer
 from engine.cache_keys import answers_of_user
+from engine.gathering import Gatherer
+from engine.inputs import NEIGHBOURS_OF, candidate_query, make_inputs, phase_of
 from engine.last_good import LastGood
 from engine.offers import ModelOffers, offers_of
 from engine.popular import PopularLists
@@ -22,19 +22,16 @@ from engine.ranking import (
     fill_up_weights,
     ranking_off_loop,
     source_weights,
-    unit,
-    unit_rows,
 )
 from engine.ready import Ready, Render, pack_ready, unpack_ready
 from engine.related import relate
 from engine.requests import RecommendQuery
 from engine.shelf import LoadedModel, ModelShelf
 from engine.single_flight import SingleFlight
-from engine.sources import BY_NAME, MODEL, NEWEST, SOURCES, Anchor, Inputs, Phase
+from engine.sources import MODEL, NEWEST, SOURCES, Inputs
 from engine.tenants import TenantDirectory
 from engine.turns import Turns
 from engine.versions import KnownVersions
-from storage.entities import EntityRow
 from storage.exceptions import Unavailable
 from storage.redis_cache import RedisCache
 from storage.tenants import Tenant
@@ -44,65 +41,20 @@ from storage.vector_store import Candidate, CandidateQuery, VectorStore
 MAX_LIST = 500
 """Items of a list over all its pages."""
 
-_CONTEXT_WEIGHT = 3.0  # a context entity against one interaction of weight 1
-_HISTORY_FADE = 0.97  # of each older entity of the history, for item-to-item
-_NEIGHBOURS_OF = 64  # anchors; older ones have faded to a seventh, and cost as much
-_LAYOUT = 4  # of cached answers; part of the key
+_LAYOUT = 5  # of cached answers; part of the key
 _HISTORY = 200  # interactions that the sources look at
 _HISTORY_OF_MODEL = 3000  # a model takes in more, at little cost
 _OFFERED = 4  # times the page, by a model: hidden and seen ones drop out in PostgreSQL
 _RELATED = 4  # times the candidates that are wanted, of item_to_item: hidden ones drop out
 _NARROWED = 100_000  # where a filter or a type may drop most of them: all that there are
-_BY_COSINE = [source.name for source in SOURCES if source.reasons is not None]
 _OFFERED_FILTERED = 2000  # where a filter or a type may drop most of them
-
-
-def phase_of(context: UserContext, cold_start_interactions: int) -> Phase:
-    """Whether a user is unknown, cold or warm."""
-    if context.interaction_count == 0:
-        return "unknown"
-    return "cold" if context.interaction_count < cold_start_interactions else "warm"
-
-
-def mean_vector(rows: Sequence[EntityRow]) -> NDArray[np.float32] | None:
-    """The mean direction of entities, float32 unit vector; None when none has a vector."""
-    vectors = [unit(row.feature_vector) for row in rows if row.feature_vector is not None]
-    if not vectors:
-        return None
-    mean = unit(np.sum(vectors, axis=0))
-    return mean if mean.any() else None
-
-
-def make_inputs(
-    tenant: Tenant, user: UserContext, looked_at: Sequence[EntityRow], phase: Phase
-) -> Inputs:
-    """What the sources but a model start from: profile, context and anchors."""
-    anchors = [
-        Anchor(
-            row.entity_no, row.entity_type, row.entity_id, _CONTEXT_WEIGHT,
-            None if row.feature_vector is None else unit(row.feature_vector), context=True,
-        )
-        for row in looked_at
-    ]  # fmt: skip
-    directions = iter(unit_rows([h.vector for h in user.history if h.vector is not None]))
-    anchors += [
-        Anchor(
-            h.entity_no, h.entity_type, h.entity_id, h.weight * _HISTORY_FADE**place,
-            None if h.vector is None else next(directions),
-        )
-        for place, h in enumerate(user.history)
-    ]  # fmt: skip
-    profile = None
-    if user.accumulator is not None and len(user.accumulator) == tenant.dimension:
-        direction = unit(user.accumulator)
-        profile = direction if direction.any() else None
-    return Inputs(phase, profile, mean_vector(looked_at), tuple(anchors), user.segment)
 
 
 class Recommender:
     """Answers Recommend for one tenant a call.
 
     Args:
+        gatherer: of candidates.
         turns: in which answers are worked on.
         shelf: the trained models.
         cache: None works without one.
@@ -119,6 +71,7 @@ class Recommender:
         tenants: TenantDirectory,
         users: UserStore,
         vectors: VectorStore,
+        gatherer: Gatherer,
         turns: Turns,
         shelf: ModelShelf,
         cache: RedisCache | None,
@@ -132,6 +85,7 @@ class Recommender:
         self._versions = KnownVersions(users)
         self._turns = turns
         self._vectors = vectors
+        self._gatherer = gatherer
         self._shelf = shelf
         self._cache = cache
         self._cold_start = cold_start_interactions
@@ -172,13 +126,18 @@ class Recommender:
         return ready
 
     async def page(self, tenant: Tenant, items: Sequence[Item]) -> tuple[Item, ...]:
-        """Items of a later page with attributes, without those that may no longer be shown."""
+        """Items of a later page as they look now, without those that may no longer be shown."""
         numbers = [item.entity_no for item in items]
         shown = await self._tenants.run(tenant, lambda t: self._vectors.shown(t, numbers))
         return tuple(
-            replace(item, attributes=shown[item.entity_no].attributes)
+            replace(
+                item,
+                entity_type=found.entity_type,
+                entity_id=found.entity_id,
+                attributes=found.attributes,
+            )
             for item in items
-            if item.entity_no in shown
+            if (found := shown.get(item.entity_no)) is not None
         )
 
     async def _recommend(
@@ -226,7 +185,7 @@ class Recommender:
             looked_at=query.context,
             interactions=_HISTORY_OF_MODEL if for_model else _HISTORY,
             # A model that has anything to say needs none.
-            neighbours_of=0 if for_model else _NEIGHBOURS_OF,
+            neighbours_of=0 if for_model else NEIGHBOURS_OF,
         )
 
     async def _model(
@@ -302,10 +261,10 @@ class Recommender:
             narrowed = query.filter or query.entity_type or query.exclude
             most = _NARROWED if narrowed else _RELATED * wanted.limit + len(user.history)
             related = await self._turns.do(
-                lambda: relate(inputs.anchors[:_NEIGHBOURS_OF], situation.neighbours, most)
+                lambda: relate(inputs.anchors[:NEIGHBOURS_OF], situation.neighbours, most)
             )
             wanted = replace(wanted, related=related)
-        candidates = await self._vectors.candidates(tenant, wanted) if asked else []
+        candidates = await self._gatherer.candidates(tenant, wanted, situation) if asked else []
         if offers is not None and len(candidates) < query.page_size:
             weights = fill_up_weights(weights, inputs)
             more = frozenset(s.name for s in SOURCES if s is not NEWEST and s.asks(inputs))
@@ -318,7 +277,7 @@ class Recommender:
             wanted = replace(wanted, seen_by=None)
             candidates = await self._fill_up(tenant, wanted, candidates)
         ranking = await ranking_off_loop(candidates, inputs, weights, query, self._turns)
-        rest = await self._turns.do(lambda: pack_plain(ranking.plain(query.page_size, MAX_LIST)))
+        rest = await self._turns.do(lambda: ranking.columns(query.page_size, MAX_LIST).pack())
         counts: dict[str, int] = {}
         for candidate in candidates:
             for source in candidate.sources:
@@ -380,30 +339,4 @@ async def _offers(
         [anchor for anchor in inputs.anchors if anchor.context],
         user.history,
         limit=_OFFERED_FILTERED if narrowed else min(1000, max(100, _OFFERED * query.page_size)),
-    )
-
-
-def candidate_query(
-    inputs: Inputs,
-    query: RecommendQuery,
-    sources: frozenset[str],
-    offers: ModelOffers | None = None,
-) -> CandidateQuery:
-    """What storage is asked for; context entities never recommend themselves."""
-    looked_at = tuple((a.entity_type, a.entity_id) for a in inputs.anchors if a.context)
-    return CandidateQuery(
-        sources=sources,
-        limit=min(1000, max(60, 3 * query.page_size)),
-        entity_type=query.entity_type or None,
-        filter_path=query.filter.path if query.filter else None,
-        filter_variables=query.filter.variables if query.filter else None,
-        excluded=query.exclude + looked_at,
-        seen_by=None if query.include_seen or not query.user_id else query.user_id,
-        profile=inputs.profile,
-        context=inputs.context,
-        history=[(a.entity_no, a.weight) for a in inputs.anchors[:_NEIGHBOURS_OF]],
-        segment=inputs.segment,
-        boosts=[(b.filter.path, b.filter.variables) for b in query.boosts],
-        model=(offers.numbers, offers.scores) if offers else ((), ()),
-        vectors=list(BY_NAME) if query.diversity > 0 else _BY_COSINE,
     )

@@ -1,5 +1,6 @@
 """Item to item: the neighbours of what a user met, weighed and summed."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -69,18 +70,18 @@ class _Led(Mapping[int, Sequence[int]]):
     """
 
     def __init__(self, numbers: NDArray[np.int64], led: NDArray[np.int64]) -> None:
-        self._numbers = numbers
-        self._led = led
+        self._numbers: list[int] = numbers.tolist()
+        self._led: list[int] = led.tolist()
 
     def __getitem__(self, number: int) -> Sequence[int]:
-        start, end = np.searchsorted(self._numbers, (number, number + 1)).tolist()
+        start = bisect_left(self._numbers, number)
+        end = bisect_right(self._numbers, number, start)
         if start == end:
             raise KeyError(number)
-        found: list[int] = self._led[start : min(end, start + MAX_BECAUSE)].tolist()
-        return found
+        return self._led[start : min(end, start + MAX_BECAUSE)]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(np.unique(self._numbers).tolist())
+        return iter(dict.fromkeys(self._numbers))
 
     def __len__(self) -> int:
-        return len(np.unique(self._numbers))
+        return len(set(self._numbers))

@@ -9,14 +9,10 @@ import numpy as np
 
 from engine.answers import Answer, Item, Reason, pack_answer, pack_rest
 from engine.catalogue import not_found
+from engine.inputs import candidate_query, make_inputs, phase_of
 from engine.last_good import LastGood
 from engine.ranking import rank_off_loop, source_weights, unit
-from engine.recommender import (
-    MAX_LIST,
-    candidate_query,
-    make_inputs,
-    phase_of,
-)
+from engine.recommender import MAX_LIST
 from engine.requests import RecommendQuery
 from engine.sources import Anchor, Inputs
 from engine.tenants import TenantDirectory

@@ -15,10 +15,12 @@ from engine.demand import DemandForecaster
 from engine.embeddings import Embeddings
 from engine.erasure import Privacy
 from engine.erasure_watch import ErasureWatch
+from engine.gathering import Gatherer
 from engine.ingest import InteractionLog
 from engine.integrity import Integrity
 from engine.key_ring import TRUSTED_SECS, KeyRing
 from engine.key_text import KeyHasher
+from engine.known_catalogue import KnownCatalogue
 from engine.last_good import LastGood
 from engine.quotas import TenantQuotas
 from engine.rate import RequestRates
@@ -34,6 +36,7 @@ from engine.tenants import TenantDirectory
 from engine.tombstones import Tombstones
 from engine.trainings import Trainings
 from engine.turns import Turns
+from server.attributes import forget_attributes
 from server.settings import Settings
 from server.tokens import TokenVerifier, token_verifier
 from server.wire_cache import WireCache
@@ -93,6 +96,7 @@ class Deps:
     demand: DemandForecaster
     privacy: Privacy
     erasure_watch: ErasureWatch
+    known_catalogue: KnownCatalogue
     secret: ServerSecret
     audit: AuditLog
     integrity: Integrity
@@ -127,6 +131,7 @@ def build_deps(
         days=settings.answer_log_days,
     )
     turns = Turns()
+    known = KnownCatalogue(vectors, settings.known_catalogue_bytes)
     life = settings.result_cache_ttl_secs
     wire_cache = WireCache(users, settings.wire_cache_bytes if life else 0)
     keys, hasher = ApiKeyStore(maintenance), KeyHasher(secret)
@@ -146,6 +151,7 @@ def build_deps(
             tenants=tenants,
             users=users,
             vectors=vectors,
+            gatherer=Gatherer(vectors, known),
             turns=turns,
             shelf=ModelShelf(models, artefacts),
             cache=cache,
@@ -184,7 +190,10 @@ def build_deps(
             cached=None if settings.cache.url is None else CachedAnswers(settings.cache),
             last_good=last_good,
         ),
-        erasure_watch=ErasureWatch(erasures, tombstones, last_good, wire_cache.sweep),
+        erasure_watch=ErasureWatch(
+            erasures, tombstones, last_good, (wire_cache.sweep, known.clear, forget_attributes)
+        ),
+        known_catalogue=known,
         secret=secret,
         audit=audit,
         integrity=Integrity(
@@ -227,6 +236,7 @@ async def connect(settings: Settings) -> AsyncIterator[Deps]:
         tokens = await stack.enter_async_context(token_verifier(settings))
         deps = build_deps(settings, database, maintenance, cache, artefacts, tokens)
         stack.push_async_callback(deps.answer_writer.close)
+        stack.push_async_callback(deps.known_catalogue.close)
         await stack.enter_async_context(deps.erasure_watch)
         if settings.cache.url is not None:
             store = RedisRates(settings.cache, settings.workers)

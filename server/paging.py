@@ -7,12 +7,15 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from engine.answers import Item, unpack_rest
+from engine.item_columns import ItemColumns, unpack_rest
 from engine.page_tokens import decode_token, encode_token, request_hash
 from engine.requests import PAGE_TOKEN_TTL_SECS
 from server.convert import _EPOCH
 from storage.exceptions import InvalidArgument
 from storage.users import ScoredUserRow
+
+_LONG_REST = 16 * 1024
+"""Bytes of a list's rest that are worth deflating: most of a shorter one is numbers."""
 
 
 class _Paged(Protocol):
@@ -80,10 +83,14 @@ def time_key(token: str, kind: str, hashed: bytes) -> tuple[datetime, str] | Non
 
 def items_token(kind: str, hashed: bytes, recommendation_id: str, rest: bytes) -> str:
     """A token that carries the snapshot of a list's rest; "" when nothing is left."""
-    return encode_token(kind, hashed, [recommendation_id, rest], time.time()) if rest else ""
+    if not rest:
+        return ""
+    return encode_token(
+        kind, hashed, [recommendation_id, rest], time.time(), worth_deflating=_LONG_REST
+    )
 
 
-def items_of(token: str, kind: str, hashed: bytes) -> tuple[str, tuple[Item, ...]]:
+def items_of(token: str, kind: str, hashed: bytes) -> tuple[str, ItemColumns]:
     """The recommendation id and the snapshot that a token carries."""
     match decode_token(token, kind, hashed, time.time(), PAGE_TOKEN_TTL_SECS):
         case [str(recommendation_id), bytes(rest)]:

@@ -20,6 +20,7 @@ from engine.requests import (
     check_keys,
     check_share,
 )
+from server.attributes import fill_attributes
 from server.convert import json_to_struct
 from server.paging import hash_of
 from storage.entities import EntityKey
@@ -127,19 +128,26 @@ def render_items(
     for item in items:
         rendered = target.add()
         render_item(item, rendered)
-        if mask is None or mask:
+        if mask is None:
+            fill_attributes(item.attributes, rendered.attributes)
+        elif mask:
             json_to_struct(item.attributes, rendered.attributes, mask)
 
 
 def render_item(item: Item, target: pb.RecommendedEntity) -> None:
     """Fills an item's message, without attributes."""
     target.score = item.score
-    target.entity.entity_type, target.entity.entity_id = item.entity_type, item.entity_id
+    # Field by field: a message built with keywords takes half as long again.
+    entity = target.entity
+    entity.entity_type, entity.entity_id = item.entity_type, item.entity_id
     for reason in item.reasons:
-        added = target.reasons.add(source=reason.source, share=reason.share)
+        added = target.reasons.add()
+        added.source, added.share = reason.source, reason.share
         for entity_type, entity_id in reason.because_of:
-            added.because_of.add(entity_type=entity_type, entity_id=entity_id)
-    render_source_scores(item.source_scores, target.source_scores)
+            named = added.because_of.add()
+            named.entity_type, named.entity_id = entity_type, entity_id
+    if item.source_scores:
+        render_source_scores(item.source_scores, target.source_scores)
 
 
 def render_source_scores(

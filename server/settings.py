@@ -133,6 +133,11 @@ class Settings(BaseSettings):
     wire_cache_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="memory of each worker for ready answers; 0: none"
     )
+    known_catalogue_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=0,
+        description="memory of each worker for what it knows of catalogues; 0: none",
+    )
     several_hosts: bool | None = Field(
         None,
         description="whether services on other hosts share the database, which then need one Redis"

@@ -166,12 +166,14 @@ class Database:
         tenant_id: str | None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - of acquire
+        keep_plans: bool = False,
     ) -> AsyncIterator[Connection]:
         """Lends a connection that sees the rows of one tenant (None: of no tenant).
 
         Args:
             tenant_id: whose rows row-level security shows.
             timeout: seconds to wait for a free connection; at most `acquire_timeout_secs`.
+            keep_plans: see `Session.work_for`.
 
         Raises:
             Unavailable: PostgreSQL is away, or every connection is taken (POOL_EXHAUSTED): for too
@@ -185,7 +187,9 @@ class Database:
         cancelled = False
         try:
             with translated():
-                await session.work_for(tenant_id, self.search_widths.of(tenant_id))
+                await session.work_for(
+                    tenant_id, self.search_widths.of(tenant_id), keep_plans=keep_plans
+                )
                 yield borrowed
             self._outage.heard()
         except BaseException as error:

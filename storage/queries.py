@@ -3,7 +3,8 @@
 Some things are filled in when files are read or a tenant's row is known, never from what a caller
 sends: fragments of other files (`{eligible}`, `{entity}`, `{seen}`, `{sources}`), `{dimension}`, an
 integer of the tenant's row, which PostgreSQL only takes as a type modifier, and `{placement}`,
-another one, in names of indexes where no function can help (`index_rebuild`).
+another one, in names of indexes where no function can help (`index_rebuild`) and where a plan is
+kept, which is one for a single partition only if the number stands there.
 """
 
 import re
@@ -45,13 +46,22 @@ def candidate_sources() -> Mapping[str, str]:
 
 @cache
 def candidates(
-    sources: frozenset[str], dimension: int, *, related: bool = False, seen: bool = True
+    sources: frozenset[str],
+    dimension: int,
+    *,
+    placement: int | None = None,
+    related: bool = False,
+    seen: bool = True,
+    wanted: bool = False,
 ) -> str:
     """The statement that asks the named sources at once, for vectors of a dimension.
 
     Args:
+        placement: the statement is of this placement alone, for answers without a filter and for
+            all types, and its plan may be kept; None: of any, for any answer.
         related: item_to_item is given sums over neighbours instead of a history.
         seen: what a user has seen is looked up, and left out.
+        wanted: entities that are named by number come with it.
 
     Raises:
         KeyError: no such source.
@@ -59,11 +69,31 @@ def candidates(
     frame = _read(_SQL_DIR / "candidates" / "_frame.sql")
     texts = {**candidate_sources(), **({"item_to_item": frame["related"]} if related else {})}
     blocks = [texts[name] for name in sorted(sources)]
+    if wanted:
+        blocks.append(frame["wanted"])
     text = frame["frame"].replace("{sources}", "\n    UNION ALL\n    ".join(blocks))
     text = text.replace("{seen}", frame["seen"] if seen else "")
-    for fragment in ("eligible", "entity"):
+    text = text.replace("{eligible}", frame["eligible" if placement is None else "plain"])
+    for fragment in ("eligible_plain", "entity"):
         text = text.replace(f"{{{fragment}}}", frame[fragment])
-    return text.replace("{dimension}", str(int(dimension)))
+    return _of_placement(text, placement).replace("{dimension}", str(int(dimension)))
+
+
+@cache
+def user_situation(placement: int) -> str:
+    """The statement `user_situation` of `sql/users.sql` for one placement."""
+    return _of_placement(load("users")["user_situation"], placement)
+
+
+@cache
+def remembered_lists(placement: int) -> str:
+    """The lists that all users of a tenant of one placement share, whole."""
+    lists = _read(_SQL_DIR / "candidates" / "_lists.sql")
+    return _of_placement(lists["remembered_lists"], placement)
+
+
+def _of_placement(text: str, placement: int | None) -> str:
+    return text.replace("{placement}", "$3" if placement is None else str(int(placement)))
 
 
 @cache
@@ -79,13 +109,18 @@ def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
     """Every statement that the program can send, as (file.name, text); a test prepares them all."""
     for path in sorted(_SQL_DIR.glob("*.sql")):
         filled = index_rebuild(0) if path.stem == "index_rebuild" else _read(path)
-        yield from ((f"{path.stem}.{name}", text) for name, text in filled.items())
+        for name, text in filled.items():
+            yield f"{path.stem}.{name}", user_situation(0) if name == "user_situation" else text
     yield from ((f"listed.{name}", text) for name, text in listed().items())
     yield "candidates.all", candidates(frozenset(candidate_sources()), dimension)
     yield "candidates.related", candidates(frozenset({"item_to_item"}), dimension, related=True)
     yield "candidates.unseen", candidates(frozenset({"content"}), dimension, seen=False)
     for name in candidate_sources():
         yield f"candidates.{name}", candidates(frozenset({name}), dimension)
+        kept = candidates(frozenset({name}), dimension, placement=0, related=True, wanted=True)
+        yield f"candidates.{name} kept", kept
+    yield "candidates.wanted", candidates(frozenset(), dimension, placement=0, wanted=True)
+    yield "candidates.lists", remembered_lists(0)
 
 
 @cache

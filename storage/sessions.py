@@ -18,12 +18,15 @@ _KEEPALIVE = {
 EF_SEARCH = 100
 """How widely HNSW indexes are searched for tenants that nothing else is known of."""
 
+_PLANNED_ANEW = "force_custom_plan"
+_PLANNED_ONCE = "force_generic_plan"
+
 SETTINGS = {
     "application_name": "penchant",
     "timezone": "UTC",
     "jit": "off",
     # With many partitions a generic plan's first run is hundreds of times slower (DESIGN.md).
-    "plan_cache_mode": "force_custom_plan",
+    "plan_cache_mode": _PLANNED_ANEW,
     # What a user has seen is probed as a hash table; one that does not fit becomes a scan a row.
     "work_mem": "32MB",
     "hnsw.iterative_scan": "relaxed_order",
@@ -54,8 +57,8 @@ class Session(OwnConnection):
     """A connection that knows whose setting it carries, its server, and when to replace it."""
 
     __slots__ = (
-        "changes", "ef_search", "knows_vectors", "lent", "retire_at", "server_started", "slots",
-        "tenant_id",
+        "changes", "ef_search", "keeps_plans", "knows_vectors", "lent", "retire_at",
+        "server_started", "slots", "tenant_id",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,6 +66,7 @@ class Session(OwnConnection):
         # "" is what a new session has; None means unknown.
         self.tenant_id: str | None = ""
         self.ef_search = EF_SEARCH
+        self.keeps_plans = False
         self.knows_vectors = False
         self.retire_at = float("inf")
         self.server_started: datetime | None = None
@@ -70,22 +74,31 @@ class Session(OwnConnection):
         self.changes: list[dict[int, int]] = []
         self.slots: VersionSlots | None = None
 
-    async def work_for(self, tenant_id: str | None, ef_search: int = EF_SEARCH) -> None:
+    async def work_for(
+        self, tenant_id: str | None, ef_search: int = EF_SEARCH, *, keep_plans: bool = False
+    ) -> None:
         """Lets row-level security show one tenant's rows (None: nobody's).
 
         Args:
             ef_search: how widely HNSW indexes are searched for the tenant.
+            keep_plans: statements are planned once a session instead of at each call, for those
+                whose plan is the same whatever their arguments are.
         """
-        wanted = tenant_id or ""
-        if self.tenant_id != wanted or self.ef_search != ef_search:
+        wanted = (tenant_id or "", ef_search, keep_plans)
+        if (self.tenant_id, self.ef_search, self.keeps_plans) != wanted:
             self.tenant_id = None
             await self.execute(
                 "SELECT set_config('penchant.tenant_id', $1, false),"
-                " set_config('hnsw.ef_search', $2, false)",
-                wanted,
+                " set_config('hnsw.ef_search', $2, false),"
+                " set_config('plan_cache_mode', $3, false),"
+                # A plan made while a table is small must do when it has grown.
+                " set_config('enable_seqscan', $4, false)",
+                wanted[0],
                 str(ef_search),
+                _PLANNED_ONCE if keep_plans else _PLANNED_ANEW,
+                "off" if keep_plans else "on",
             )
-            self.tenant_id, self.ef_search = wanted, ef_search
+            self.tenant_id, self.ef_search, self.keeps_plans = wanted
 
     def notice_dead_peers(self) -> None:
         """Lets the kernel end the connection to a machine that is silent for some ten seconds."""

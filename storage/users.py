@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.database import Database
 from storage.entities import EntityKey, EntityRow
-from storage.queries import load
+from storage.queries import load, user_situation
 from storage.sessions import changed
 from storage.tenants import Tenant
 from storage.vector_codecs import array_elements, halfvec_array, halfvec_rows
@@ -169,9 +169,11 @@ class Situation:
             attributes.
         neighbours: of the first entities of the context and the history.
         seen: types and ids that the user has seen; None where they are too many to be listed.
+        read_at: when that was, by PostgreSQL's clock.
     """
 
     versions: Versions
+    read_at: datetime
     user: UserContext
     looked_at: tuple[EntityRow, ...]
     neighbours: NeighbourRows
@@ -216,12 +218,11 @@ class UserStore:
             neighbours_of: of how many entities, the context's first, the neighbours are read.
         """
         most = max(interactions, _MOST_SEEN)
-        async with self._database.connection(tenant.tenant_id) as connection:
+        async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
             row = await connection.fetchrow(
-                _SQL["user_situation"],
+                user_situation(tenant.placement),
                 tenant.tenant_id,
                 tenant.version,
-                tenant.placement,
                 user_id,
                 tenant.settings.segment_attribute or None,
                 interactions,
@@ -242,6 +243,7 @@ class UserStore:
         ]
         return Situation(
             versions=_versions(row),
+            read_at=row["read_at"],
             user=UserContext(
                 interaction_count=row["interaction_count"] or 0,
                 accumulator=row["accumulator"],

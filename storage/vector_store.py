@@ -1,15 +1,15 @@
 """The vector store: candidates of all sources in one statement, searched beside the vectors."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.database import Database
-from storage.queries import candidates, listed
+from storage.queries import candidates, listed, remembered_lists
 from storage.tenants import Tenant
 
 _LISTED = listed()
@@ -47,6 +47,7 @@ class CandidateQuery:
         boosts: compiled filters (path, variables); the answer says which match.
         model: numbers and scores that a trained model offers.
         vectors: sources whose candidates are wanted with their feature vectors.
+        wanted: entities of which the facts are wanted beside what the sources offer.
     """
 
     sources: frozenset[str]
@@ -65,9 +66,90 @@ class CandidateQuery:
     boosts: Sequence[tuple[str, str]] = ()
     model: tuple[Sequence[int], Sequence[float]] = ((), ())
     vectors: Collection[str] = ()
+    wanted: Sequence[int] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every entity of the catalogue may be in the answer, without a boost."""
+        return not (self.filter_path or self.entity_type or self.boosts)
 
 
 @dataclass(frozen=True, slots=True)
+class EntityFacts:
+    """What an answer needs to know of an entity; attributes is JSON text."""
+
+    entity_type: str
+    entity_id: str
+    attributes: str
+    hidden: bool
+    available_from: datetime | None
+    available_until: datetime | None
+    is_always_shown: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        never_or_at_times = (
+            self.hidden
+            or self.entity_type == "user"
+            or self.available_from is not None
+            or self.available_until is not None
+        )
+        object.__setattr__(self, "is_always_shown", not never_or_at_times)
+
+    def is_shown(self, at: datetime) -> bool:
+        """Whether it may be recommended at a moment, if not even its type is asked for."""
+        return not (
+            self.hidden
+            or self.entity_type == "user"
+            or (self.available_from is not None and self.available_from > at)
+            or (self.available_until is not None and self.available_until <= at)
+        )
+
+
+_WANTED = "wanted"  # in the place of a source's name
+_FACTS = slice(4, 7)
+_SAID = 9  # columns of a row about what a source says; then hidden, from, until and the revision
+
+Row: TypeAlias = tuple[Any, ...]
+"""What one source says of an entity: source, number, raw, because, type, id, attributes, vector and
+boosts, as `Candidate` has them."""
+
+
+class Found:
+    """What a statement of candidates found.
+
+    Attributes:
+        rows: each source's say.
+        catalogue_revision: of the snapshot; None where nothing was found.
+    """
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self._records = records
+        self.rows: list[Row] = [r[:_SAID] for r in records if r[0] != _WANTED]
+        self.catalogue_revision: int | None = records[0][-1] if records else None
+
+    def facts(self, *, unless: Container[int]) -> dict[int, EntityFacts]:
+        """Of the entities in the rows and of those that were wanted, by number.
+
+        Args:
+            unless: numbers of entities that are known already.
+        """
+        facts: dict[int, EntityFacts] = {}
+        for record in self._records:
+            number = record[1]
+            if number not in unless and number not in facts:
+                facts[number] = EntityFacts(*record[_FACTS], *record[_SAID : _SAID + 3])
+        return facts
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """Entities by number with scores, best first."""
+
+    numbers: Sequence[int]
+    scores: Sequence[float]
+
+
+@dataclass(slots=True)  # hundreds are made for an answer, and frozen ones take four times as long
 class Candidate:
     """An entity that at least one source offers.
 
@@ -82,8 +164,8 @@ class Candidate:
     entity_no: int
     entity_type: str
     entity_id: str
-    sources: Sequence[str]
-    raws: Sequence[float]
+    sources: list[str]
+    raws: list[float]
     because: Sequence[int] = ()
     attributes: str = "{}"
     vector: NDArray[np.float16] | None = None
@@ -114,27 +196,34 @@ def _candidate(row: Any) -> Candidate:
     )
 
 
-def _grouped(rows: Iterable[Any], related_because: Mapping[int, Sequence[int]]) -> list[Candidate]:
-    """Candidates by number, each with all that the sources say of it; a row is one's say."""
-    found: dict[int, list[Any]] = {}
-    for row in rows:
-        source, number, raw, because, entity_type, entity_id, attributes, vector, boosts = row
-        if source == "item_to_item":
-            because = because or related_because.get(number, ())
+def grouped(
+    rows: Iterable[Row], related_because: Mapping[int, Sequence[int]] | None = None
+) -> list[Candidate]:
+    """Candidates by number, each with all that the sources say of it.
+
+    Args:
+        related_because: what led item_to_item to an entity, where the rows do not say so.
+    """
+    found: dict[int, Candidate] = {}
+    led: Mapping[int, Sequence[int]] = {} if related_because is None else related_because
+    for source, number, raw, led_by, entity_type, entity_id, attributes, vector, boosts in rows:
+        because = led_by or ()
+        if source == "item_to_item" and not because:
+            because = led.get(number, ())
         known = found.get(number)
         if known is None:
-            found[number] = [
-                number, entity_type, entity_id, [source], [raw], because or (), attributes, vector,
+            found[number] = Candidate(
+                number, entity_type, entity_id, [source], [raw], because, attributes, vector,
                 boosts or (),
-            ]  # fmt: skip
+            )  # fmt: skip
             continue
-        known[3].append(source)
-        known[4].append(raw)
+        known.sources.append(source)
+        known.raws.append(raw)
         if because:
-            known[5] = because
+            known.because = because
         if vector is not None:
-            known[7] = vector
-    return [Candidate(*found[number]) for number in sorted(found)]
+            known.vector = vector
+    return [found[number] for number in sorted(found)]
 
 
 class VectorStore:
@@ -145,14 +234,22 @@ class VectorStore:
 
     async def candidates(self, tenant: Tenant, query: CandidateQuery) -> list[Candidate]:
         """What the sources offer, in one round trip, ordered by entity number."""
+        found = await self.offers(tenant, query)
+        return grouped(found.rows, query.related.because if query.related else None)
+
+    async def offers(self, tenant: Tenant, query: CandidateQuery) -> Found:
+        """The same, as the sources say it."""
         seen = query.seen if query.seen_by is not None and query.seen is not None else ((), ())
-        async with self._database.connection(tenant.tenant_id) as connection:
-            rows = await connection.fetch(
+        keep_plans = query.is_plain
+        async with self._database.connection(tenant.tenant_id, keep_plans=keep_plans) as connection:
+            records = await connection.fetch(
                 candidates(
                     query.sources,
                     tenant.dimension,
+                    placement=tenant.placement if keep_plans else None,
                     related=query.related is not None,
                     seen=query.seen_by is not None and query.seen is None,
+                    wanted=bool(query.wanted),
                 ),
                 tenant.tenant_id,
                 tenant.version,
@@ -175,8 +272,22 @@ class VectorStore:
                 query.model[0],
                 query.model[1],
                 query.vectors,
+                query.wanted,
             )
-        return _grouped(rows, query.related.because if query.related else {})
+        return Found(records)
+
+    async def lists(self, tenant: Tenant, segment: str) -> tuple[dict[str, RankedList], int]:
+        """What is popular, trending and popular in a segment, whole, with the catalogue's revision.
+
+        Returns:
+            By source, every entity of the list, whether it may be shown or not.
+        """
+        async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
+            records = await connection.fetch(
+                remembered_lists(tenant.placement), tenant.tenant_id, tenant.version, segment
+            )
+        lists = {r["source"]: RankedList(r["numbers"], r["scores"]) for r in records}
+        return lists, records[0]["catalogue_revision"] or 0
 
     async def score_list(
         self, tenant: Tenant, keys: Sequence[tuple[str, str]], query: CandidateQuery

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -11,7 +11,7 @@ from penchant.v1 import recommendation_pb2 as pb
 from penchant.v1.recommendation_pb2_grpc import RecommendationServiceServicer
 
 from engine.answer_replay import AnswerArchive, explain, replay
-from engine.answers import Answer, Item, pack_rest
+from engine.answers import Answer, pack_rest
 from engine.catalogue import check_key
 from engine.filters.compiler import compile_filter
 from engine.freshness import check_freshness, encode_freshness
@@ -101,9 +101,9 @@ class RecommendationServicer(RecommendationServiceServicer):
         return response
 
     async def _later_page(self, tenant: Tenant, query: RecommendQuery, kind: str) -> Answer:
-        recommendation_id, items = items_of(query.page_token, kind, query.request_hash)
-        shown = await self._recommender.page(tenant, items[: query.page_size])
-        rest = pack_rest(items[query.page_size :])
+        recommendation_id, left = items_of(query.page_token, kind, query.request_hash)
+        shown = await self._recommender.page(tenant, left[: query.page_size].items())
+        rest = left[query.page_size :].pack()
         return Answer(items=shown, rest=rest, recommendation_id=recommendation_id)
 
     async def BatchRecommend(  # type: ignore[override]  # as Recommend
@@ -211,19 +211,19 @@ class RecommendationServicer(RecommendationServiceServicer):
         )
         size, hashed = query.page_size, query.request_hash
         response = pb.TrendingResponse()
-        rest: Sequence[Item]
         if request.page_token:
-            _, items = items_of(request.page_token, "trending", hashed)
-            page, rest = await self._recommender.page(tenant, items[:size]), items[size:]
+            _, left = items_of(request.page_token, "trending", hashed)
+            page = await self._recommender.page(tenant, left[:size].items())
+            rest = left[size:].pack()
         else:
             answer = await self._finder.trending(tenant, query)
             response.degraded.extend(answer.degraded)
-            page, rest = answer.items[:size], answer.items[size:]
+            page, rest = answer.items[:size], pack_rest(answer.items[size:])
             if answer.window is not None:
                 fill_timestamp(response.window_start, answer.window[0])
                 fill_timestamp(response.window_end, answer.window[1])
         render_items(page, response.items, mask_of(request))
-        response.next_page_token = items_token("trending", hashed, "", pack_rest(rest))
+        response.next_page_token = items_token("trending", hashed, "", rest)
         return response
 
     async def Rerank(self, request: pb.RerankRequest, context: _Context) -> pb.RerankResponse:

@@ -1,30 +1,31 @@
 -- name: user_situation
 -- What an answer starts from, in one round trip and one snapshot: the versions it depends on, the user's profile,
--- the entities they met (newest first, with the sum of the weights of their latest $6 interactions; those that are
--- only seen have no number), the entities of the request's context ($9, $10), and the neighbours of the first $11
+-- the entities they met (newest first, with the sum of the weights of their latest $5 interactions; those that are
+-- only seen have no number), the entities of the request's context ($8, $9), and the neighbours of the first $10
 -- of all those. Vectors and neighbours come as bytes, one after the other, each as it is sent alone.
+-- The placement stands in it as a number: the plan is kept, and is one for a single partition of entities.
 WITH looked_at AS MATERIALIZED (
     SELECT l.place, e.entity_no, e.entity_type, e.entity_id, e.feature_vector
-    FROM unnest($9::text[], $10::text[]) WITH ORDINALITY AS l (entity_type, entity_id, place)
-    JOIN entities e ON e.placement = $3 AND e.tenant_id = $1
+    FROM unnest($8::text[], $9::text[]) WITH ORDINALITY AS l (entity_type, entity_id, place)
+    JOIN entities e ON e.placement = {placement} AND e.tenant_id = $1
         AND e.entity_type = l.entity_type AND e.entity_id = l.entity_id
 ), recent AS (
-    SELECT i.entity_type, i.entity_id, i.weight, i."timestamp", i.interaction_type = ANY($8::text[]) AS seen,
+    SELECT i.entity_type, i.entity_id, i.weight, i."timestamp", i.interaction_type = ANY($7::text[]) AS seen,
         count(*) FILTER (WHERE i.weight <> 0) OVER (ORDER BY i."timestamp" DESC, i.interaction_id
             ROWS UNBOUNDED PRECEDING) AS place
     FROM interactions i
-    WHERE i.tenant_id = $1 AND i.user_id = $4 AND (i.weight <> 0 OR i.interaction_type = ANY($8::text[]))
+    WHERE i.tenant_id = $1 AND i.user_id = $3 AND (i.weight <> 0 OR i.interaction_type = ANY($7::text[]))
     ORDER BY i."timestamp" DESC, i.interaction_id
-    LIMIT $12
+    LIMIT $11
 ), counted AS (
     SELECT r.entity_type, r.entity_id, count(*) AS rows, bool_or(r.seen) AS seen,
-        sum(r.weight) FILTER (WHERE r.weight <> 0 AND r.place <= $6) AS weight,
-        max(r."timestamp") FILTER (WHERE r.weight <> 0 AND r.place <= $6) AS happened_at
+        sum(r.weight) FILTER (WHERE r.weight <> 0 AND r.place <= $5) AS weight,
+        max(r."timestamp") FILTER (WHERE r.weight <> 0 AND r.place <= $5) AS happened_at
     FROM recent r GROUP BY r.entity_type, r.entity_id
 ), met AS MATERIALIZED (
     SELECT c.*, row_number() OVER (ORDER BY c.happened_at DESC NULLS LAST) AS place, e.entity_no, e.feature_vector
     FROM counted c
-    LEFT JOIN entities e ON c.happened_at IS NOT NULL AND e.placement = $3 AND e.tenant_id = $1
+    LEFT JOIN entities e ON c.happened_at IS NOT NULL AND e.placement = {placement} AND e.tenant_id = $1
         AND e.entity_type = c.entity_type AND e.entity_id = c.entity_id
 ), anchors AS (
     SELECT a.entity_no FROM (
@@ -32,7 +33,7 @@ WITH looked_at AS MATERIALIZED (
         UNION ALL
         SELECT m.entity_no, 1, m.place FROM met m WHERE m.entity_no IS NOT NULL
         ORDER BY 2, 3
-        LIMIT $11
+        LIMIT $10
     ) AS a
 )
 SELECT
@@ -43,21 +44,21 @@ SELECT
     p.revision, p.interaction_count, p.accumulator,
     h.entity_nos, h.entity_types, h.entity_ids, h.weights, h.happened_at, h.seen, h.row_count, h.has_vector, h.vectors,
     coalesce(
-        (SELECT u.attributes ->> $5 FROM entities u
-         WHERE $5::text IS NOT NULL AND u.placement = $3 AND u.tenant_id = $1 AND u.entity_type = 'user'
-             AND u.entity_id = $4),
-        (SELECT s.segment FROM user_segments s WHERE s.tenant_id = $1 AND s.user_id = $4)
+        (SELECT u.attributes ->> $4 FROM entities u
+         WHERE $4::text IS NOT NULL AND u.placement = {placement} AND u.tenant_id = $1 AND u.entity_type = 'user'
+             AND u.entity_id = $3),
+        (SELECT s.segment FROM user_segments s WHERE s.tenant_id = $1 AND s.user_id = $3)
     ) AS segment,
     l.entity_nos AS looked_nos, l.entity_types AS looked_types, l.entity_ids AS looked_ids, l.has_vector AS looked_have_vector, l.looked_vectors,
     n.anchor_nos, n.lengths, n.neighbour_nos, n.scores
 FROM (VALUES (1)) AS one
-LEFT JOIN user_profiles p ON p.tenant_id = $1 AND p.user_id = $4
+LEFT JOIN user_profiles p ON p.tenant_id = $1 AND p.user_id = $3
 CROSS JOIN (
     SELECT array_agg(m.entity_no) AS entity_nos, array_agg(m.entity_type) AS entity_types,
         array_agg(m.entity_id) AS entity_ids, array_agg(m.weight) AS weights,
         array_agg(m.happened_at) AS happened_at, array_agg(m.seen) AS seen,
         array_agg(m.feature_vector IS NOT NULL) AS has_vector, sum(m.rows)::bigint AS row_count,
-        string_agg(halfvec_send(m.feature_vector), '') FILTER (WHERE m.place <= $7 AND m.weight > 0) AS vectors
+        string_agg(halfvec_send(m.feature_vector), '') FILTER (WHERE m.place <= $6 AND m.weight > 0) AS vectors
     FROM (SELECT * FROM met ORDER BY place) AS m
 ) AS h
 CROSS JOIN (

@@ -57,6 +57,13 @@ def test_token_of_a_repetitive_payload_is_deflated():
     assert decode_token(token, "list", HASH, NOW, None) == payload
 
 
+def test_token_of_a_payload_that_is_not_worth_deflating_is_left_as_it_is():
+    payload = ["item-0001"] * 1000
+    token = encode_token("list", HASH, payload, NOW, worth_deflating=20_000)
+    assert len(token) > 10_000
+    assert decode_token(token, "list", HASH, NOW, None) == payload
+
+
 def test_token_of_a_huge_payload_is_not_made():
     with pytest.raises(ValueError, match="page token"):
         encode_token("list", HASH, b"x" * (MAX_PAYLOAD_BYTES + 1), NOW)

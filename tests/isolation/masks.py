@@ -2,9 +2,8 @@
 
 import re
 import tempfile
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
+from engine.item_columns import unpack_rest
 from engine.models.artefact import open_artefact
 from engine.page_tokens import _HEADER, _inflate, _verified
 
@@ -72,10 +72,8 @@ def _page_token(masks: "Masks", value: str) -> str:
     """The token without its time of issue and checksum, so that what it carries is compared."""
     version, kind, hashed, payload = token_parts(value)
     if isinstance(payload, list) and len(payload) == 2 and isinstance(payload[1], bytes):
-        rest = msgpack.unpackb(zlib.decompress(payload[1]))
-        for item in rest:
-            item[0] = 0  # the entity's number, of a sequence that all tenants share
-        payload[1] = rest
+        # The entities' numbers are of a sequence that all tenants share.
+        payload[1] = [replace(item, entity_no=0) for item in unpack_rest(payload[1]).items()]
     if kind == "versions":
         payload[0] = 0  # when the version was made
     return masks.text(repr((version, kind, hashed, payload)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import struct
 import time
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from penchant.v1 import (
 )
 from penchant.v1.common_pb2 import EntityRef
 
+from engine.item_columns import pack_rest
+from engine.items import Item, Reason
 from engine.page_tokens import encode_token
 from server.paging import hash_of
 from tests.rpc.conftest import Service, refusal_of
@@ -258,21 +261,23 @@ async def test_no_tenant_name_is_a_fault_of_the_service(standing: Service, tenan
     assert refusal.code in {"INVALID_ARGUMENT", "NOT_FOUND"}
 
 
-def rest(*items: list) -> list:
-    """The payload of a token that carries items."""
-    return ["id", zlib.compress(msgpack.packb(items))]
+def rest(number: bytes, score: float = 0.5) -> list:
+    """The payload of a token that carries an item."""
+    columns = msgpack.unpackb(pack_rest([Item(1, "book", "b", score, (Reason("x", 0.5),))]))
+    columns[2] = number
+    return ["id", msgpack.packb(columns)]
 
 
 PAYLOADS = {
     "no list": 1,
     "items of another release": ["id", [1, 2]],
-    "items that are none": rest([1], [2]),
+    "items that are none": ["id", msgpack.packb([[1], [2]])],
     "items that are no bytes of ours": ["id", b"abc"],
     "items without end": ["id", zlib.compress(bytes(20_000_000))],
-    "number too large": rest([2**64 - 1, "book", "b", 0.5, [], "{}", []]),
-    "number negative": rest([-(2**63), "book", "b", 0.5, [], "{}", []]),
-    "number infinite": rest([math.inf, "book", "b", 0.5, [], "{}", []]),
-    "number of another": rest([1, "book", "b", math.nan, [["x", 1.0, []]], "{", []]),
+    "number too large": rest(struct.pack("<Q", 2**64 - 1)),
+    "number negative": rest(struct.pack("<q", -(2**63))),
+    "number in half": rest(b"\1"),
+    "number of nobody": rest(struct.pack("<q", 2**63 - 1), math.nan),
     "users": [["u", math.nan, 2**64 - 1]],
     "users infinite": [["u", 1, math.inf]],
     "texts": ["\0", "\0"],

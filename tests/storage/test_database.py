@@ -58,6 +58,18 @@ async def test_connection_of_same_tenant_again_costs_no_round_trip(
     assert sent == ["SELECT 1"]
 
 
+async def test_connection_keeps_plans_for_those_who_ask_for_it_alone(
+    connect_database: ConnectDatabase,
+) -> None:
+    database = await connect_database(max_connections=1)
+    planned = []
+    for keep_plans in (False, True, True, False):
+        async with database.connection("a", keep_plans=keep_plans) as connection:
+            planned.append(await connection.fetchval("SHOW plan_cache_mode"))
+    once, anew = "force_generic_plan", "force_custom_plan"
+    assert planned == [anew, once, once, anew]
+
+
 async def test_connection_after_an_exception_forgets_the_tenant(
     connect_database: ConnectDatabase,
 ) -> None:

@@ -210,13 +210,17 @@ async def test_content_candidates_use_the_hnsw_index_after_the_move(world: World
     await PlacementStore(world.owner, world.maintenance).move("shop")
     tenant = await world.reread()
     vector = random_vector(np.random.default_rng(1))
+    arguments = (
+        *(tenant.tenant_id, tenant.version, tenant.placement, None, 20, None, None),
+        *([], [], None, [], vector, None, [], [], None, [], [], [], [], [], []),
+    )
+    of_any = candidates(frozenset({"content"}), DIMENSION)
+    of_one = candidates(frozenset({"content"}), DIMENSION, placement=1, wanted=True)
     async with world.service.connection("shop") as connection:
-        plan = await connection.fetch(
-            "EXPLAIN " + candidates(frozenset({"content"}), DIMENSION),
-            *(tenant.tenant_id, tenant.version, tenant.placement, None, 20, None, None),
-            *([], [], None, [], vector, None, [], [], None, [], [], [], [], []),
-        )
-    assert any("entities_p1_hnsw" in row[0] for row in plan)
+        for explained in (f"EXPLAIN {of_any}", f"EXPLAIN (GENERIC_PLAN) {of_one}"):
+            plan = [row[0] for row in await connection.fetch(explained, *arguments)]
+            assert any("entities_p1_hnsw" in line for line in plan)
+            assert not any("entities_p0" in line for line in plan)
 
 
 async def test_new_partition_shows_nothing_without_a_tenant(world: World) -> None:

@@ -16,7 +16,7 @@ SENDING = {
     "execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval", "prepare", "cursor",
     "copy_from_query",
 }  # fmt: skip
-READERS = {"load", "listed", "candidates", "index_rebuild"}
+READERS = {"candidates", "index_rebuild", "listed", "load", "remembered_lists", "user_situation"}
 """Of storage/queries.py: they give statements out of files."""
 
 FROM_MIGRATIONS = {

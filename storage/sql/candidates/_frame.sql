@@ -1,16 +1,32 @@
 -- name: eligible
 -- Whether entity e may be in the answer at all. A fragment of every candidate source.
-NOT e.hidden
-    AND (e.available_from IS NULL OR e.available_from <= now())
-    AND (e.available_until IS NULL OR now() < e.available_until)
+{eligible_plain}
     AND (($4::text IS NULL AND e.entity_type <> 'user') OR e.entity_type = $4)
-    AND (e.entity_type, e.entity_id) NOT IN (SELECT b.entity_type, b.entity_id FROM blocked b)
     AND penchant_matches(e.attributes, e.entity_type, e.entity_id, e.created_at, e.updated_at,
         $6::text::jsonpath, $7::jsonb);
 
+-- name: eligible_plain
+-- The part of it that every answer asks for.
+NOT e.hidden
+    AND (e.available_from IS NULL OR e.available_from <= now())
+    AND (e.available_until IS NULL OR now() < e.available_until)
+    AND (e.entity_type, e.entity_id) NOT IN (SELECT b.entity_type, b.entity_id FROM blocked b);
+
+-- name: plain
+-- All of it where no type is named and there is no filter: such plans are kept, and hold no more than they need.
+{eligible_plain} AND e.entity_type <> 'user';
+
 -- name: entity
 -- What a candidate source says of entity e itself. A fragment of every candidate source.
-e.entity_type, e.entity_id, e.attributes, e.feature_vector, e.created_at, e.updated_at;
+e.entity_type, e.entity_id, e.attributes, e.feature_vector, e.created_at, e.updated_at,
+            e.hidden, e.available_from, e.available_until;
+
+-- name: wanted
+-- Entities by number, whatever may be said of them ($22): what is not known of those that were ranked before.
+SELECT 'wanted' AS source, e.entity_no, 0::double precision AS raw, NULL::bigint[] AS because,
+    {entity}
+FROM entities e
+WHERE e.placement = {placement} AND e.tenant_id = $1 AND e.entity_no = ANY($22::bigint[]);
 
 -- name: related
 -- In the place of item_to_item where the neighbours were summed before the statement: numbers and sums.
@@ -21,7 +37,7 @@ SELECT * FROM (
         SELECT u.entity_no, u.raw FROM unnest($14::bigint[], $15::double precision[]) AS u (entity_no, raw)
         ORDER BY u.raw DESC, u.entity_no
     ) AS h
-    JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_no = h.entity_no
+    JOIN entities e ON e.placement = {placement} AND e.tenant_id = $1 AND e.entity_no = h.entity_no
     WHERE {eligible}
     ORDER BY h.raw DESC, h.entity_no
     LIMIT $5
@@ -41,7 +57,8 @@ UNION ALL
 -- $8, $9 excluded types and ids, $10 user whose seen entities are left out or NULL, $11 types that mark seen,
 -- $12 profile vector, $13 context vector, $14, $15 history numbers and weights, or related numbers and sums,
 -- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model,
--- $21 sources whose candidates are wanted with their vectors.
+-- $21 sources whose candidates are wanted with their vectors, $22 numbers of entities that are wanted themselves.
+-- {placement} is $3, or the number itself: a plan that is kept (`plan_cache_mode`) is one for a single partition.
 -- A row for what each source offers, with the entity itself and which boosts it matches: what two sources
 -- offer comes twice, which costs less than to look every entity up once more.
 WITH blocked AS MATERIALIZED (
@@ -50,7 +67,8 @@ WITH blocked AS MATERIALIZED (
 ), arguments AS (
     SELECT $10::text AS seen_by, $11::text[] AS seen_types, $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
         $15::double precision[] AS history_weights, $16::text AS segment, $5::integer AS wanted,
-        $19::bigint[] AS model_nos, $20::double precision[] AS model_scores
+        $19::bigint[] AS model_nos, $20::double precision[] AS model_scores, $3::integer AS placement,
+        $4::text AS entity_type, $6::text AS filter_path, $7::jsonb AS filter_variables, $22::bigint[] AS wanted_nos
 )
 SELECT o.source, o.entity_no, o.raw, o.because, o.entity_type, o.entity_id,
     o.attributes::text AS attributes_text,
@@ -60,7 +78,9 @@ SELECT o.source, o.entity_no, o.raw, o.because, o.entity_type, o.entity_id,
             b.path::jsonpath, b.variables)
         FROM unnest($17::text[], $18::jsonb[]) WITH ORDINALITY AS b (path, variables, place)
         ORDER BY b.place
-    ) END AS boosts
+    ) END AS boosts,
+    o.hidden, o.available_from, o.available_until,
+    (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision
 FROM (
     {sources}
 ) AS o

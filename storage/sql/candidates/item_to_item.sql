@@ -14,7 +14,7 @@ SELECT * FROM (
             GROUP BY p.entity_no HAVING sum(p.part) > 0
             ORDER BY raw DESC, p.entity_no
         ) AS s
-        JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_no = s.entity_no
+        JOIN entities e ON e.placement = {placement} AND e.tenant_id = $1 AND e.entity_no = s.entity_no
         WHERE {eligible}
         ORDER BY s.raw DESC, s.entity_no
         LIMIT $5
@@ -24,6 +24,7 @@ SELECT * FROM (
         GROUP BY p.entity_no
     )
     SELECT 'item_to_item' AS source, b.entity_no, b.raw, c.because,
-        b.entity_type, b.entity_id, b.attributes, b.feature_vector, b.created_at, b.updated_at
+        b.entity_type, b.entity_id, b.attributes, b.feature_vector, b.created_at, b.updated_at,
+        b.hidden, b.available_from, b.available_until
     FROM best b JOIN causes c USING (entity_no)
 ) AS n

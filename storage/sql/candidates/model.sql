@@ -8,7 +8,7 @@ SELECT * FROM (
         SELECT u.entity_no, u.raw FROM unnest($19::bigint[], $20::double precision[]) AS u (entity_no, raw)
         ORDER BY u.raw DESC, u.entity_no
     ) AS m
-    JOIN entities e ON e.placement = $3 AND e.tenant_id = $1 AND e.entity_no = m.entity_no
+    JOIN entities e ON e.placement = {placement} AND e.tenant_id = $1 AND e.entity_no = m.entity_no
     WHERE {eligible}
     ORDER BY m.raw DESC, m.entity_no
     LIMIT $5

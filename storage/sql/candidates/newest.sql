@@ -5,7 +5,7 @@ SELECT * FROM (
         NULL::bigint[] AS because,
         {entity}
     FROM entities e
-    WHERE e.placement = $3 AND e.tenant_id = $1 AND {eligible}
+    WHERE e.placement = {placement} AND e.tenant_id = $1 AND {eligible}
     ORDER BY e.created_at DESC, e.entity_no DESC
     LIMIT $5
 ) AS n

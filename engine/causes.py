@@ -1,0 +1,114 @@
+"""Which entities of the history or the context led the sources to their candidates."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.models.forms.base import MAX_BECAUSE
+from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Inputs
+from storage.entities import EntityKey
+from storage.vector_store import Candidate
+
+Because: TypeAlias = tuple[EntityKey, ...]
+"""The (type, id) of the entities that led a source to a candidate, strongest first."""
+
+_NOBODY = -1
+
+
+class Causes:
+    """Who led to each candidate: by cosine, as storage says, or as the model does.
+
+    Args:
+        sources: names, as the columns of `places`.
+        found: by source that chooses by cosine what it had chosen for each candidate; chosen anew
+            where absent.
+
+    Attributes:
+        names: what the places stand for.
+        places: int32 (candidates, sources, at least 3), strongest first, -1 for nobody, also
+            between others. What it holds of a source that does not offer a candidate means nothing.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        inputs: Inputs,
+        sources: Sequence[str],
+        found: Mapping[str, Sequence[Because]],
+    ) -> None:
+        self._candidates = candidates
+        self._anchors = inputs.anchors
+        self._first: int | None = None
+        self.names: list[EntityKey] = []
+        self.places = np.full((len(candidates), len(sources), MAX_BECAUSE), _NOBODY, np.int32)
+        for column, name in enumerate(sources):
+            if name == MODEL.name:
+                self._put_named(column, [inputs.because.get(c.entity_no, ()) for c in candidates])
+            elif name == ITEM_TO_ITEM.name:
+                self._put_numbered(column)
+            elif name in found:
+                self._put_named(column, found[name])
+            elif BY_NAME[name].reasons is not None:
+                self._put_nearest(column, name)
+
+    def _put_named(self, column: int, led: Sequence[Because]) -> None:
+        """Those that a source names; they need not be among the anchors."""
+        flat = list(chain.from_iterable(led))
+        place = {key: place for place, key in enumerate(dict.fromkeys(flat), len(self.names))}
+        self.names += place
+        self._put(column, led, [place[key] for key in flat])
+
+    def _put_numbered(self, column: int) -> None:
+        """Those that storage names by number, where they are anchors."""
+        first = self._of_anchors()
+        place = {anchor.entity_no: place for place, anchor in enumerate(self._anchors, first)}
+        led = [c.because for c in self._candidates]
+        self._put(column, led, [place.get(n, _NOBODY) for n in chain.from_iterable(led)])
+
+    def _put(self, column: int, led: Sequence[Sequence[object]], places: Sequence[int]) -> None:
+        """Places one after the other, as many for each candidate as it was led to by."""
+        if not places:
+            return
+        lengths = np.fromiter(map(len, led), np.intp, len(led))
+        missing = int(lengths.max()) - self.places.shape[2]
+        if missing > 0:
+            wider = ((0, 0), (0, 0), (0, missing))
+            self.places = np.pad(self.places, wider, constant_values=_NOBODY)
+        first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        rows = np.repeat(np.arange(len(led)), lengths)
+        self.places[rows, column, np.arange(len(places)) - first] = places
+
+    def _put_nearest(self, column: int, name: str) -> None:
+        """Up to three anchors that point a candidate's way."""
+        leads = BY_NAME[name].reasons
+        assert leads is not None
+        of = [i for i, a in enumerate(self._anchors) if a.vector is not None and leads(a)]
+        offered = enumerate(self._candidates)
+        rows = [row for row, c in offered if c.vector is not None and name in c.sources]
+        if not of or not rows:
+            return
+        vectors = np.array([self._candidates[row].vector for row in rows], np.float32)
+        directions = np.array([self._anchors[place].vector for place in of], np.float32)
+        if vectors.shape[1] == directions.shape[1]:
+            nearest = _nearest(vectors, directions)
+            places = np.array([*of, _NOBODY])
+            places[:-1] += self._of_anchors()
+            self.places[rows, column, : nearest.shape[1]] = places[nearest]
+
+    def _of_anchors(self) -> int:
+        """The place of the first anchor's name; the others follow. A model needs none of them."""
+        if self._first is None:
+            self._first = len(self.names)
+            self.names += [(a.entity_type, a.entity_id) for a in self._anchors]
+        return self._first
+
+
+def _nearest(vectors: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Of each vector the unit vectors that point its way most, up to three; -1 for none."""
+    # A vector's own length changes neither the order nor the sign.
+    against = -(vectors @ directions.T)
+    best = np.argsort(against, axis=1, kind="stable")[:, :MAX_BECAUSE]
+    return np.where(np.take_along_axis(against, best, axis=1) < 0, best, _NOBODY)

@@ -1,0 +1,213 @@
+"""Candidates are the same, whatever a worker knows of the catalogue."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.gathering import Gatherer
+from engine.inputs import candidate_query, make_inputs
+from engine.known_catalogue import KnownCatalogue
+from engine.related import relate
+from engine.requests import RecommendQuery
+from engine.sources import NEWEST, SOURCES
+from jobs.context import JobContext
+from jobs.registry import run_once
+from storage.entities import EntityRow
+from storage.users import Situation, UserStore
+from storage.vector_store import Candidate, CandidateQuery, VectorStore
+from tests.jobs.conftest import DIMENSION, Shop
+
+ENTITIES, USERS, LIMIT = 80, 8, 6
+PLENTY = 64 * 1024 * 1024
+
+
+class CountingStore(VectorStore):
+    """Counts the statements."""
+
+    asked = 0
+
+    async def offers(self, *args: Any) -> Any:
+        self.asked += 1
+        return await super().offers(*args)
+
+    async def lists(self, *args: Any) -> Any:
+        self.asked += 1
+        return await super().lists(*args)
+
+
+async def put(shop: Shop, number: int, **changes: Any) -> None:
+    key = ("item", f"e{number}")
+
+    def change(present: EntityRow | None) -> EntityRow:
+        return replace(present or EntityRow(*key), **changes)
+
+    await shop.entities.apply(shop.tenant, {key: change})
+
+
+async def fill(shop: Shop, dice: random.Random) -> None:
+    for number in range(ENTITIES):
+        vector = np.array([dice.gauss(0, 1) for _ in range(DIMENSION)], np.float16)
+        await put(
+            shop,
+            number,
+            attributes=f'{{"n": {number}}}',
+            feature_vector=vector if dice.random() < 0.8 else None,
+            hidden=dice.random() < 0.2,
+            **window(dice),
+        )
+    for user in range(USERS):
+        await shop.put(f"u{user}", entity_type="user", attributes=f'{{"country": "c{user % 2}"}}')
+        for _ in range(20):
+            liked = f"e{int(ENTITIES * dice.random() ** 2)}"
+            await shop.event(f"u{user}", liked, weight=dice.choice([1.0, 1.0, 0.0]))
+    await run_once(shop.context)
+
+
+def window(dice: random.Random) -> dict[str, datetime | None]:
+    now = datetime.now(UTC)
+    past, future = now - timedelta(hours=1), now + timedelta(hours=1)
+    from_, until = dice.choice(
+        [(None, None), (None, None), (past, None), (future, None), (None, past), (past, future)]
+    )
+    return {"available_from": from_, "available_until": until}
+
+
+async def start(
+    shop: Shop, user_id: str, exclude: Sequence[tuple[str, str]]
+) -> tuple[CandidateQuery, Situation]:
+    """What the recommender would ask for, and from where it starts."""
+    users = UserStore(shop.context.service)
+    situation = await users.situation(shop.tenant, user_id, neighbours_of=64)
+    inputs = make_inputs(shop.tenant, situation.user, (), "warm")
+    asked = frozenset(s.name for s in SOURCES if s is not NEWEST and s.asks(inputs))
+    query = candidate_query(inputs, RecommendQuery(user_id=user_id, exclude=exclude), asked)
+    related = relate(inputs.anchors, situation.neighbours, 200)
+    return replace(query, limit=LIMIT, seen=situation.seen, related=related), situation
+
+
+def plain(candidates: Sequence[Candidate]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            c.entity_no, c.entity_type, c.entity_id, c.sources, c.raws, tuple(c.because),
+            c.attributes, None if c.vector is None else c.vector.tobytes(), tuple(c.boosts),
+        )
+        for c in candidates
+    ]  # fmt: skip
+
+
+async def known_lists(known: KnownCatalogue) -> None:
+    for task in list(known._listing.values()):
+        await task
+
+
+@pytest.fixture
+def store(context: JobContext) -> CountingStore:
+    return CountingStore(context.service)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_candidates_are_the_same_whatever_is_known(
+    shop: Shop, store: CountingStore, seed: int
+) -> None:
+    dice = random.Random(seed)
+    await fill(shop, dice)
+    known = KnownCatalogue(store, PLENTY)
+    remembering = Gatherer(store, known)
+    asking = Gatherer(store, KnownCatalogue(store, 0))
+    named: set[str] = set()
+    for _ in range(40):
+        if dice.random() < 0.15:
+            number = dice.randrange(ENTITIES)
+            await put(shop, number, hidden=dice.random() < 0.5, **window(dice))
+        if dice.random() < 0.05:
+            await shop.entities.delete(shop.tenant, ("item", f"e{dice.randrange(ENTITIES)}"))
+        if dice.random() < 0.05:
+            await run_once(shop.context, ["trending", "neighbours"])
+        exclude = tuple(("item", f"e{dice.randrange(ENTITIES)}") for _ in range(dice.randrange(4)))
+        query, situation = await start(shop, f"u{dice.randrange(USERS + 1)}", exclude)
+        if dice.random() < 0.3:
+            rows = await shop.rows("SELECT entity_no FROM entities WHERE tenant_id = $1")
+            offered = [int(str(no)) for (no,) in dice.sample(rows, 30)]
+            model = (offered, [1 / place for place in range(1, 31)])
+            query = replace(query, sources=query.sources | {"model"}, model=model)
+        if dice.random() < 0.2:
+            query = replace(query, seen_by=None)
+        if dice.random() < 0.2:
+            query = replace(query, vectors=sorted(query.sources))
+        remembered = await remembering.candidates(shop.tenant, query, situation)
+        assert plain(remembered) == plain(await asking.candidates(shop.tenant, query, situation))
+        named |= {source for c in remembered for source in c.sources}
+        await known_lists(known)
+    assert named >= {"content", "item_to_item", "model", "popular", "segment", "trending"}
+
+
+async def ask(shop: Shop, gatherer: Gatherer, **changes: Any) -> list[Candidate]:
+    query, situation = await start(shop, "u1", ())
+    return await gatherer.candidates(shop.tenant, replace(query, **changes), situation)
+
+
+async def test_what_is_known_is_not_asked_for_again(shop: Shop, store: CountingStore) -> None:
+    await fill(shop, random.Random(1))
+    known = KnownCatalogue(store, PLENTY)
+    gatherer = Gatherer(store, known)
+    lists = frozenset({"item_to_item", "popular", "segment", "trending"})
+    for _ in range(4):
+        before = await ask(shop, gatherer, sources=lists)
+        await known_lists(known)
+    asked = store.asked
+    assert plain(await ask(shop, gatherer, sources=lists)) == plain(before)
+    assert store.asked == asked
+    await ask(shop, gatherer)  # of all sources: content is always asked
+    assert store.asked == asked + 1
+
+
+async def change_entity(shop: Shop) -> None:
+    await put(shop, 0, hidden=True)
+
+
+async def change_lists(shop: Shop) -> None:
+    await shop.event("u7", "e50")
+    await run_once(shop.context, ["trending"])
+
+
+@pytest.mark.parametrize("change", [change_entity, change_lists])
+async def test_what_is_known_ends_with_the_catalogue_s_next_change(
+    shop: Shop, store: CountingStore, change: Callable[[Shop], Any]
+) -> None:
+    await fill(shop, random.Random(1))
+    known = KnownCatalogue(store, PLENTY)
+    for _ in range(4):
+        await ask(shop, Gatherer(store, known))
+        await known_lists(known)
+    _, situation = await start(shop, "u1", ())
+    before = known.of(shop.tenant, situation.versions.catalogue_revision, "")
+    assert before is not None
+    assert before.entities
+    assert before.lists
+    await change(shop)
+    _, situation = await start(shop, "u1", ())
+    after = known.of(shop.tenant, situation.versions.catalogue_revision, "")
+    assert after is not None
+    assert not after.entities
+    assert not after.lists
+    # An answer that started before the change is made of nothing that came after it.
+    assert known.of(shop.tenant, before.revision[1], "") is None
+
+
+async def test_memory_is_bounded_and_can_be_emptied(shop: Shop, store: CountingStore) -> None:
+    await fill(shop, random.Random(1))
+    known = KnownCatalogue(store, 10_000)
+    for _ in range(4):
+        await ask(shop, Gatherer(store, known))
+        await known_lists(known)
+    assert sum(t.size for t in known._tenants.values()) <= 10_000
+    known = KnownCatalogue(store, PLENTY)
+    await ask(shop, Gatherer(store, known))
+    assert known._tenants
+    known.clear()
+    assert not known._tenants
