@@ -43,10 +43,12 @@ class _Choice:
     at: datetime
     limit: int
 
-    def of(self, source: str, ranked: RankedList, missing: list[int]) -> list[Row]:
-        """The best of a list; of `missing` numbers the facts have to be asked for first."""
-        known, heard, blocked_numbers = self.known, self.heard, self.blocked_numbers
+    def of(self, source: str, ranked: RankedList) -> tuple[list[Row], list[int]]:
+        """The best of a list, and numbers whose facts have to be asked for before that is true."""
+        known, heard, at = self.known, self.heard, self.at
+        blocked, blocked_numbers = self.blocked, self.blocked_numbers
         rows: list[Row] = []
+        missing: list[int] = []
         left, unknown = self.limit, 0
         for number, score in zip(ranked.numbers, ranked.scores, strict=True):
             if number in blocked_numbers:
@@ -60,18 +62,18 @@ class _Choice:
                 facts = None
                 left -= 1
                 unknown = _ASKED_BESIDE
-            if facts is not None and self._may_appear(facts):
-                kind, name, attributes = facts.entity_type, facts.entity_id, facts.attributes
-                rows.append((source, number, score, None, kind, name, attributes, None, None))
+            # Hundreds of times an answer: no call where that can be.
+            if (
+                facts is not None
+                and facts.key not in blocked
+                and (facts.is_always_shown or facts.is_shown(at))
+            ):
+                kind, name = facts.key
+                rows.append((source, number, score, None, kind, name, facts.attributes, None, None))
                 left -= 1
             if left + unknown <= 0:
                 break
-        return rows[: self.limit]
-
-    def _may_appear(self, facts: EntityFacts) -> bool:
-        return (facts.is_always_shown or facts.is_shown(self.at)) and (
-            (facts.entity_type, facts.entity_id) not in self.blocked
-        )
+        return rows[: self.limit], missing
 
 
 class Gatherer:
@@ -120,19 +122,24 @@ class Gatherer:
             situation.read_at,
             query.limit,
         )
-        ask = replace(query, sources=query.sources.difference(ranked))
-        if MODEL.name in ranked:
-            ask = replace(ask, model=((), ()))
-        if ITEM_TO_ITEM.name in ranked:
-            ask = replace(ask, related=Related((), (), {}))
+        ask = replace(
+            query,
+            sources=query.sources.difference(ranked),
+            model=((), ()) if MODEL.name in ranked else query.model,
+            related=Related((), (), {}) if ITEM_TO_ITEM.name in ranked else query.related,
+        )
         rows: list[Row] = []
-        while True:
-            missing: list[int] = []
-            chosen = {name: choice.of(name, best, missing) for name, best in ranked.items()}
-            if not (ask.sources or missing):
+        chosen: dict[str, list[Row]] = {}
+        while ranked or ask.sources:
+            wanted: dict[int, None] = {}
+            for name, best in list(ranked.items()):
+                chosen[name], missing = choice.of(name, best)
+                wanted.update(dict.fromkeys(missing))
+                if not missing:
+                    del ranked[name]
+            if not (ask.sources or wanted):
                 break
-            wanted = list(dict.fromkeys(missing))
-            found = await self._vectors.offers(tenant, replace(ask, wanted=wanted))
+            found = await self._vectors.offers(tenant, replace(ask, wanted=list(wanted)))
             facts = found.facts(unless=known.entities)
             known.learn(facts, wanted, found.catalogue_revision)
             heard |= {number: facts.get(number) for number in wanted}

@@ -188,11 +188,25 @@ async def ranking_off_loop(
     weights: dict[str, float],
     query: RecommendQuery,
     turns: Turns,
-) -> "Ranking":
-    """Ranks; in a thread where that would hold the event loop for long (many rows, diversity)."""
+    *,
+    most: int,
+) -> tuple["Ranking", bytes]:
+    """Ranks; in a thread where that would hold the event loop for long (many rows, diversity).
+
+    Args:
+        most: items of a list over all its pages.
+
+    Returns:
+        The ranking, and what it puts on later pages as `ItemColumns.pack` makes it.
+    """
+
+    def work() -> tuple[Ranking, bytes]:
+        made = ranking_as_asked(candidates, inputs, weights, query)
+        return made, made.columns(query.page_size, most).pack()
+
     if _is_long(candidates, query):
-        return await asyncio.to_thread(ranking_as_asked, candidates, inputs, weights, query)
-    return await turns.do(lambda: ranking_as_asked(candidates, inputs, weights, query))
+        return await asyncio.to_thread(work)
+    return await turns.do(work)
 
 
 async def rank_off_loop(

@@ -276,8 +276,9 @@ class Recommender:
             # Who has seen everything gets something known rather than nothing.
             wanted = replace(wanted, seen_by=None)
             candidates = await self._fill_up(tenant, wanted, candidates)
-        ranking = await ranking_off_loop(candidates, inputs, weights, query, self._turns)
-        rest = await self._turns.do(lambda: ranking.columns(query.page_size, MAX_LIST).pack())
+        ranking, rest = await ranking_off_loop(
+            candidates, inputs, weights, query, self._turns, most=MAX_LIST
+        )
         counts: dict[str, int] = {}
         for candidate in candidates:
             for source in candidate.sources:

@@ -123,15 +123,41 @@ class Edge:
     ) -> bytes | Known | None:
         begin = time.perf_counter()
         found = hot.find(raw, context, method.scope or "", self.admission)
-        if found is None or found.answer is None:
+        if found is None:
+            return None
+        outcome = _Outcome()
+        if found.wait and self._quotas is not None:
+            answer = self._refuse(outcome, context, found, self._quotas)
+        elif found.answer is not None:
+            answer = found.answer
+            context.set_trailing_metadata(((REQUEST_ID_KEY, found.request_id),))
+        else:
             return found
-        context.set_trailing_metadata(((REQUEST_ID_KEY, found.request_id),))
         seconds = time.perf_counter() - begin
-        method.count(grpc.StatusCode.OK, seconds)
-        if self._is_sampled():
+        method.count(outcome.code, seconds)
+        if outcome.reason is not None or self._is_sampled():
             call = hot.call_of(found, method.name, context, self.admission)
-            self._write_line(method, call, _Outcome(), seconds)
-        return found.answer
+            self._write_line(method, call, outcome, seconds)
+        return answer
+
+    def _refuse(
+        self, outcome: "_Outcome", context: Context, found: Known, quotas: RequestQuotas
+    ) -> bytes:
+        """What gRPC is to be given for a call that a quota forbids: a code, and no answer.
+
+        An exception costs half as much again, and a flood of refusals is paid for by the others.
+        """
+        error = quotas.refusal(found.tenant, found.wait)
+        outcome.failed(error)
+        self._metrics.quota_refused.labels(error.quota).inc()
+        status = to_status(error, found.request_id)
+        outcome.code = _CODES[status.code]
+        context.set_code(outcome.code)
+        context.set_details(status.message)
+        context.set_trailing_metadata(
+            ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, found.request_id))
+        )
+        return b""
 
     async def _serve(
         self, method: "_Method", context: Context, work: Work, known: Known | None
@@ -153,9 +179,6 @@ class Edge:
                 admitted = True
             if known is not None:
                 call.principal, call.tenant = known.principal, known.tenant
-                if known.wait and self._quotas is not None:
-                    call.tenant_id = known.tenant.tenant_id
-                    raise self._quotas.refusal(known.tenant, known.wait)  # noqa: TRY301 - as any
             return await self._recorded(method, call, context, tenant_ids, work)
         except (grpc.aio.AbortError, grpc.aio.InternalError, asyncio.CancelledError) as error:
             # The second: the caller was gone when an answer or a status should leave.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.database import Database
+from storage.entities import EntityKey
 from storage.queries import candidates, listed, remembered_lists
 from storage.tenants import Tenant
 
@@ -78,8 +79,7 @@ class CandidateQuery:
 class EntityFacts:
     """What an answer needs to know of an entity; attributes is JSON text."""
 
-    entity_type: str
-    entity_id: str
+    key: EntityKey
     attributes: str
     hidden: bool
     available_from: datetime | None
@@ -89,7 +89,7 @@ class EntityFacts:
     def __post_init__(self) -> None:
         never_or_at_times = (
             self.hidden
-            or self.entity_type == "user"
+            or self.key[0] == "user"
             or self.available_from is not None
             or self.available_until is not None
         )
@@ -99,14 +99,13 @@ class EntityFacts:
         """Whether it may be recommended at a moment, if not even its type is asked for."""
         return not (
             self.hidden
-            or self.entity_type == "user"
+            or self.key[0] == "user"
             or (self.available_from is not None and self.available_from > at)
             or (self.available_until is not None and self.available_until <= at)
         )
 
 
 _WANTED = "wanted"  # in the place of a source's name
-_FACTS = slice(4, 7)
 _SAID = 9  # columns of a row about what a source says; then hidden, from, until and the revision
 
 Row: TypeAlias = tuple[Any, ...]
@@ -137,7 +136,8 @@ class Found:
         for record in self._records:
             number = record[1]
             if number not in unless and number not in facts:
-                facts[number] = EntityFacts(*record[_FACTS], *record[_SAID : _SAID + 3])
+                hidden, begins, ends, _ = record[_SAID:]
+                facts[number] = EntityFacts((record[4], record[5]), record[6], hidden, begins, ends)
         return facts
 
 

@@ -11,7 +11,7 @@ Phase: TypeAlias = Literal["unknown", "cold", "warm"]
 """A user never seen, one with few interactions, and one whose profile can be trusted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as HistoryItem
 class Anchor:
     """An entity of the history or the context that can be the reason for a recommendation.
 
