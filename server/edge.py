@@ -9,38 +9,22 @@ from typing import Any, Protocol
 
 import grpc
 import structlog
-from prometheus_client import Counter
 from structlog.typing import FilteringBoundLogger
 
-from engine.access import ANONYMOUS, OPERATOR
+from engine.access import ANONYMOUS
 from engine.tenants import TENANT_HEADER
 from server.admission import Admission
-from server.audit import CallAudit, audit_rule, named_tenant
+from server.audit import CallAudit
 from server.authentication import Authenticator
-from server.call import CURRENT_CALL, REQUEST_ID_KEY, SANE_REQUEST_ID, Call, current_call
+from server.call import CURRENT_CALL, REQUEST_ID_KEY, SANE_REQUEST_ID, Call
 from server.errors import domain_error, reason_of, status_code, to_status
 from server.handlers import Context, Handler, Work, rebuild
 from server.hot_path import HotPath, Known
-from server.method_access import needed_scope, tenant_check
+from server.methods import Method
 from server.metrics import Metrics
 from server.quotas import RequestQuotas
 from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
 from storage.tenants import Tenant
-
-HEALTH_SERVICE = "grpc.health.v1.Health"
-TENANT_SERVICES = frozenset(
-    {
-        "penchant.v1.RecommendationService",
-        "penchant.v1.InteractionService",
-        "penchant.v1.EntityService",
-        "penchant.v1.ModelService",
-        "penchant.v1.EmbeddingService",
-        "penchant.v1.DemandService",
-        "penchant.v1.PrivacyService",
-        "google.longrunning.Operations",
-    }
-)
-"""Services whose every call acts for one tenant, unless it is the operator's."""
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -107,7 +91,7 @@ class Edge:
         Args:
             name: as on the wire, `/package.Service/Method`.
         """
-        method = _Method(name, handler, self._metrics, self._authenticator)
+        method = Method(name, handler, self._metrics, self._authenticator)
         hot = self._hot.get(name)
 
         def serve(context: Context, work: Work, known: Known | None = None) -> Awaitable[Any]:
@@ -119,7 +103,7 @@ class Edge:
         return rebuild(handler, serve, method, self.admission, ready if hot is not None else None)
 
     def _answer_at_once(
-        self, hot: HotPath, method: "_Method", raw: bytes, context: Context
+        self, hot: HotPath, method: Method, raw: bytes, context: Context
     ) -> bytes | Known | None:
         begin = time.perf_counter()
         found = hot.find(raw, context, method.scope or "", self.admission)
@@ -160,7 +144,7 @@ class Edge:
         return b""
 
     async def _serve(
-        self, method: "_Method", context: Context, work: Work, known: Known | None
+        self, method: Method, context: Context, work: Work, known: Known | None
     ) -> Any:
         begin = time.perf_counter()
         if known is None:
@@ -210,7 +194,7 @@ class Edge:
 
     async def _recorded(
         self,
-        method: "_Method",
+        method: Method,
         call: Call,
         context: Context,
         tenant_ids: set[str],
@@ -231,7 +215,7 @@ class Edge:
 
     async def _work(
         self,
-        method: "_Method",
+        method: Method,
         call: Call,
         context: Context,
         tenant_ids: set[str],
@@ -261,7 +245,7 @@ class Edge:
             await context.abort(_code_of(context), _text(context.details()))
         return response
 
-    async def _authorise(self, method: "_Method", call: Call, context: Context) -> None:
+    async def _authorise(self, method: Method, call: Call, context: Context) -> None:
         if method.scope is None:
             return
         if self._authenticator is not None:
@@ -272,7 +256,7 @@ class Edge:
             call.tenant_id = call.principal.tenant_id
         call.principal.require(method.scope)
 
-    async def _find_tenant(self, method: "_Method", call: Call, tenant_ids: set[str]) -> None:
+    async def _find_tenant(self, method: Method, call: Call, tenant_ids: set[str]) -> None:
         if len(tenant_ids) > 1:
             raise InvalidArgument.field(TENANT_HEADER, "is given twice with different values")
         if call.tenant_id is not None:
@@ -280,7 +264,7 @@ class Edge:
         if method.is_for_tenant and self._tenants is not None:
             call.tenant = await self._tenants.resolve(call.tenant_id)
 
-    async def _charge(self, method: "_Method", call: Call) -> None:
+    async def _charge(self, method: Method, call: Call) -> None:
         if method.streams_requests:
             # A caller that still sends may take an early end for a fault of the connection.
             await call.turn()
@@ -291,9 +275,7 @@ class Edge:
         """Whether a call in order gets a line."""
         return random.random() < self._log_sample  # noqa: S311 - no secret
 
-    def _write_line(
-        self, method: "_Method", call: Call, outcome: "_Outcome", seconds: float
-    ) -> None:
+    def _write_line(self, method: Method, call: Call, outcome: "_Outcome", seconds: float) -> None:
         if outcome.fault is not None:
             write = self._log.error
         elif not outcome.logged:
@@ -317,52 +299,6 @@ class Edge:
         if outcome.fault is not None:
             facts["exc_info"] = outcome.fault
         write("call", **facts)
-
-
-class _Method:
-    """What is known of a method before a call: its rules and its metrics."""
-
-    def __init__(
-        self, name: str, handler: Handler, metrics: Metrics, authenticator: Authenticator | None
-    ) -> None:
-        self.name = name
-        self.service, _, self.short_name = name.removeprefix("/").rpartition("/")
-        self.is_health = self.service == HEALTH_SERVICE
-        self.streams_requests = handler.request_streaming
-        self.streams_answers = handler.response_streaming
-        self.is_unary = not (handler.request_streaming or handler.response_streaming)
-        self.scope = needed_scope(self.service, self.short_name)
-        self.is_for_tenant = self.service in TENANT_SERVICES and self.scope != OPERATOR
-        self.audit = audit_rule(self.service, self.short_name)
-        self._check_tenant = tenant_check(self.service, self.short_name)
-        self._authenticator = authenticator
-        self._seconds = metrics.seconds.labels(name)
-        self._metric = metrics.calls
-        self._calls: dict[grpc.StatusCode, Counter] = {}
-
-    def admit(self, message: Any) -> None:
-        """Refuses a message that names a tenant which is not the caller's."""
-        call = current_call()
-        if self.audit is not None and call.asked is None:
-            call.asked = message
-        self.go_on()
-        if self._check_tenant is not None:
-            if call.tenant_id is None:
-                call.tenant_id = named_tenant(message) or None
-            self._check_tenant(message, call.principal)
-
-    def go_on(self) -> None:
-        """Ends a stream whose key or token has ended since it began."""
-        if self._authenticator is not None and self.scope is not None and not self.is_unary:
-            self._authenticator.check_still(current_call().principal)
-
-    def count(self, code: grpc.StatusCode, seconds: float) -> None:
-        calls = self._calls.get(code)
-        if calls is None:
-            calls = self._metric.labels(self.service, self.short_name, code.name)
-            self._calls[code] = calls
-        calls.inc()
-        self._seconds.observe(seconds)
 
 
 class _Outcome:
