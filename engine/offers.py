@@ -1,7 +1,7 @@
 """What a tenant's model offers a user: history in, candidates with reasons out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,7 +32,7 @@ class ModelOffers:
     label: str
     numbers: list[int]
     scores: list[float]
-    because: dict[int, tuple[EntityKey, ...]]
+    because: Mapping[int, tuple[EntityKey, ...]]
 
 
 def history_of(
@@ -95,12 +95,31 @@ def _named(
     label: str, model: ServingModel, scored: Scored, keys: Sequence[EntityKey]
 ) -> ModelOffers:
     numbers = model.entity_nos[scored.items].tolist()
-    because = (
-        {
-            number: tuple(keys[place] for place in places)
-            for number, places in zip(numbers, scored.because, strict=True)
-        }
-        if scored.because
-        else {}
+    return ModelOffers(
+        label,
+        numbers,
+        scored.scores.astype(np.float64).tolist(),
+        _Because(dict(zip(numbers, scored.because, strict=True)), keys) if scored.because else {},
     )
-    return ModelOffers(label, numbers, scored.scores.astype(np.float64).tolist(), because)
+
+
+class _Because(Mapping[int, tuple[EntityKey, ...]]):
+    """Of entities those that led to them, named when they are asked for: most are not.
+
+    Args:
+        places: in `keys`, by the entity's number.
+    """
+
+    def __init__(self, places: Mapping[int, Sequence[int]], keys: Sequence[EntityKey]) -> None:
+        self._places = places
+        self._keys = keys
+
+    def __getitem__(self, number: int) -> tuple[EntityKey, ...]:
+        keys = self._keys
+        return tuple([keys[place] for place in self._places[number]])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
