@@ -177,11 +177,16 @@ class Edge:
                 self._metrics.quota_refused.labels(outcome.quota).inc()
             status = to_status(error, request_id)
             outcome.code = _CODES[status.code]
-            await context.abort(
-                outcome.code,
-                status.message,
-                ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id)),
-            )
+            try:
+                await context.abort(
+                    outcome.code,
+                    status.message,
+                    ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id)),
+                )
+            except grpc.aio.UsageError:
+                # The deadline came while a status of the servicer's own was being sent.
+                outcome.code, outcome.fault = _code_of(context), None
+                raise asyncio.CancelledError from None
         finally:
             if admitted:
                 self.admission.leave()

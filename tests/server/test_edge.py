@@ -212,6 +212,25 @@ async def test_deadline_of_the_caller_ends_the_work(serve_edge: Any) -> None:
     assert await logged_code(edge) == "DEADLINE_EXCEEDED"
 
 
+async def test_status_of_the_servicer_s_own_stands_when_the_deadline_comes_after_it(
+    serve_edge: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Gone(Entities):
+        async def GetEntity(self, request: Any, context: Any) -> entity_pb2.GetEntityResponse:
+            sending = asyncio.ensure_future(context.abort(grpc.StatusCode.NOT_FOUND, "gone"))
+            await asyncio.wait([sending])
+            assert isinstance(sending.exception(), grpc.aio.AbortError)
+            await asyncio.sleep(10)
+            raise AssertionError
+
+    edge = await serve_edge(entity=Gone())
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await edge.call(GET, timeout=0.5)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert (await edge.line())["code"] == "NOT_FOUND"
+    assert "Unexpected" not in caplog.text
+
+
 async def test_call_that_is_cancelled_ends_the_work(serve_edge: Any) -> None:
     servicer = Entities()
     edge = await serve_edge(entity=servicer)
