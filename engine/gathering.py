@@ -145,7 +145,7 @@ class Gatherer:
             heard |= {number: facts.get(number) for number in wanted}
             rows += found.rows
             ask = replace(ask, sources=frozenset())
-        self._known.make_room()
+        self._known.make_room(tenant)
         because = query.related.because if query.related else None
         return grouped(_by_source(rows, chosen), because)
 

@@ -35,6 +35,8 @@ class KnownTenant:
     Attributes:
         entities: by number; None for one that is no more.
         lists: by source; those of a segment by ("segment", its name).
+        size: bytes, as estimated.
+        counted: of them, in what all tenants take together.
     """
 
     def __init__(self, revision: Revision) -> None:
@@ -43,6 +45,7 @@ class KnownTenant:
         self.lists: dict[tuple[str, str], RankedList] = {}
         self.answers = 0
         self.size = 0
+        self.counted = 0
 
     def learn(
         self, facts: Mapping[int, EntityFacts], wanted: Iterable[int], revision: int | None
@@ -81,6 +84,7 @@ class KnownCatalogue:
         self._vectors = vectors
         self._limit = limit
         self._tenants: OrderedDict[int, KnownTenant] = OrderedDict()
+        self._size = 0
         self._listing: dict[int, asyncio.Task[None]] = {}
 
     async def close(self) -> None:
@@ -90,6 +94,7 @@ class KnownCatalogue:
     def clear(self) -> None:
         """Forgets everything: something was erased."""
         self._tenants.clear()
+        self._size = 0
         BYTES.set(0)
 
     def of(self, tenant: Tenant, catalogue_revision: int, segment: str) -> KnownTenant | None:
@@ -103,6 +108,7 @@ class KnownCatalogue:
         if self._limit <= 0 or (known is not None and known.revision > revision):
             return None
         if known is None or known.revision != revision:
+            self._size -= known.counted if known is not None else 0
             known = self._tenants[tenant.tenant_no] = KnownTenant(revision)
         self._tenants.move_to_end(tenant.tenant_no)
         known.answers += 1
@@ -116,13 +122,16 @@ class KnownCatalogue:
             task.add_done_callback(lambda _: self._listing.pop(tenant.tenant_no, None))
         return known
 
-    def make_room(self) -> None:
-        """Drops what is beyond the limit."""
-        size = sum(known.size for known in self._tenants.values())
-        while size > self._limit:
+    def make_room(self, tenant: Tenant) -> None:
+        """Drops what is beyond the limit, after something was learned of a tenant."""
+        learned = self._tenants.get(tenant.tenant_no)
+        if learned is not None:
+            self._size += learned.size - learned.counted
+            learned.counted = learned.size
+        while self._size > self._limit:
             _, known = self._tenants.popitem(last=False)
-            size -= known.size
-        BYTES.set(size)
+            self._size -= known.counted
+        BYTES.set(self._size)
 
     async def _list(self, tenant: Tenant, known: KnownTenant, segment: str) -> None:
         try:

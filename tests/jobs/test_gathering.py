@@ -205,9 +205,12 @@ async def test_memory_is_bounded_and_can_be_emptied(shop: Shop, store: CountingS
     for _ in range(4):
         await ask(shop, Gatherer(store, known))
         await known_lists(known)
-    assert sum(t.size for t in known._tenants.values()) <= 10_000
+    assert known._size == sum(t.size for t in known._tenants.values())
+    assert known._size <= 10_000
     known = KnownCatalogue(store, PLENTY)
-    await ask(shop, Gatherer(store, known))
-    assert known._tenants
+    for hidden in (True, False):
+        await ask(shop, Gatherer(store, known))
+        assert 0 < known._size == sum(t.size for t in known._tenants.values())
+        await put(shop, 0, hidden=hidden)
     known.clear()
-    assert not known._tenants
+    assert (known._size, len(known._tenants)) == (0, 0)
