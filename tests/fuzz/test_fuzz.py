@@ -81,6 +81,7 @@ async def test_messages_of_every_kind_find_no_fault(
     workers = served.workers()
     async with attacked(served, tmp_path, seed) as attack:
         findings = attack.findings
+        await attack.world.forecast()
         while findings.messages < messages:
             told = len(findings.faults)
             await attack.batch(_BATCH, CONCURRENCY)

@@ -2,17 +2,20 @@
 
 import hashlib
 import time
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 from penchant.v1 import (
     admin_pb2,
     admin_pb2_grpc,
     api_key_pb2,
     api_key_pb2_grpc,
+    demand_pb2,
+    demand_pb2_grpc,
     embedding_pb2,
     embedding_pb2_grpc,
     entity_pb2,
@@ -24,6 +27,7 @@ from penchant.v1 import (
     recommendation_pb2,
     recommendation_pb2_grpc,
 )
+from penchant.v1.common_pb2 import EntityRef
 
 from engine.models.artefact import write_artefact
 from tests.fuzz.messages import Names
@@ -119,6 +123,32 @@ class World:
         made = await stub.CreateApiKey(api_key_pb2.CreateApiKeyRequest(api_key=draft))
         self.key, self._key_id = made.secret, made.api_key.key_id
         await self.renew()
+
+    async def forecast(self) -> None:
+        """A forecast that is fitted: a worker loads a large library for its first."""
+        start = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=56)
+        rows = []
+        for day in range(56):
+            stamp = Timestamp()
+            stamp.FromDatetime(start + timedelta(days=day))
+            rows += [
+                interaction_pb2.Interaction(
+                    user_id=USERS[number],
+                    entity=EntityRef(entity_type="book", entity_id=BOOKS[0]),
+                    interaction_type="like",
+                    timestamp=stamp,
+                )
+                for number in range((2, 1, 1, 1, 3, 6, 4)[day % 7])
+            ]
+        interactions = interaction_pb2_grpc.InteractionServiceStub(self._channel)
+        batch = interaction_pb2.IngestInteractionsRequest(interactions=rows)
+        call = interactions.IngestInteractions(iter([batch]), metadata=self.metadata(MAIN))
+        assert [answer.stored_count async for answer in call] == [len(rows)]
+        entity = EntityRef(entity_type="book", entity_id=BOOKS[0])
+        demand = demand_pb2_grpc.DemandServiceStub(self._channel)
+        asked = demand_pb2.ForecastDemandRequest(entity=entity)
+        answer = await self._do(demand.ForecastDemand, asked)
+        assert "exponential_smoothing" in answer.errors
 
     async def renew(self) -> None:
         """Everything there again, whatever was deleted."""
