@@ -12,7 +12,14 @@ from engine.identifiers import check_id, check_tenant_id, check_weight
 from engine.sources import BY_NAME
 from engine.tenants import TenantDirectory
 from storage.exceptions import FailedPrecondition, FieldViolation, InvalidArgument
-from storage.tenants import IndexStats, InteractionType, Tenant, TenantSettings, TenantStore
+from storage.tenants import (
+    IndexStats,
+    InteractionType,
+    MoveProgress,
+    Tenant,
+    TenantSettings,
+    TenantStore,
+)
 from storage.users import UserStore
 
 DIMENSIONS = (2, 1536)
@@ -202,8 +209,8 @@ class Administration:
         """Makes every cached answer of a tenant unusable."""
         await self._store.bump_catalogue((await self.get_tenant(tenant_id)).tenant_id)
 
-    async def request_placement(self, tenant_id: str) -> tuple[int, str]:
-        """Asks for a placement of the tenant's own; the present one, and the move's phase."""
+    async def request_placement(self, tenant_id: str) -> MoveProgress:
+        """Asks for a placement of the tenant's own, and says how far that has got."""
         return await self._store.request_placement(check_tenant_id(tenant_id))
 
     async def index_stats(self, tenant_id: str) -> IndexStats:

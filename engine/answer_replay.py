@@ -8,6 +8,7 @@ from typing import Literal
 
 from engine.answer_log import LoggedAnswer, decode
 from engine.answers import Item
+from engine.candidates import Candidates
 from engine.ranking import rank_as_asked
 from engine.recommender import MAX_LIST
 from engine.tenants import TenantDirectory
@@ -95,7 +96,7 @@ def scored(logged: LoggedAnswer) -> dict[int, Item]:
     return {
         item.entity_no: item
         for item in rank_as_asked(
-            logged.candidates, logged.inputs, logged.weights, query, logged.found()
+            Candidates.of(logged.candidates), logged.inputs, logged.weights, query, logged.found()
         )
     }
 
@@ -149,7 +150,11 @@ def explain(logged: LoggedAnswer, key: EntityKey) -> Outcome:
 
 def _ranked(logged: LoggedAnswer) -> list[Item]:
     return rank_as_asked(
-        logged.candidates, logged.inputs, logged.weights, logged.query, logged.found()
+        Candidates.of(logged.candidates),
+        logged.inputs,
+        logged.weights,
+        logged.query,
+        logged.found(),
     )
 
 

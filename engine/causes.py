@@ -7,10 +7,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.candidates import Candidates
 from engine.models.forms.base import MAX_BECAUSE
 from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Inputs
 from storage.entities import EntityKey
-from storage.vector_store import Candidate
 
 Because: TypeAlias = tuple[EntityKey, ...]
 """The (type, id) of the entities that led a source to a candidate, strongest first."""
@@ -22,35 +22,39 @@ class Causes:
     """Who led to each candidate: by cosine, as storage says, or as the model does.
 
     Args:
-        sources: names, as the columns of `places`.
-        found: by source that chooses by cosine what it had chosen for each candidate; chosen anew
-            where absent.
+        chosen: intp (n,), the candidates that are looked at.
+        found: by source that chooses by cosine what it had chosen for each of all candidates;
+            chosen anew where absent.
 
     Attributes:
         names: what the places stand for.
-        places: int32 (candidates, sources, at least 3), strongest first, -1 for nobody, also
+        places: int32 (n, sources, at least 3), strongest first, -1 for nobody, also
             between others. What it holds of a source that does not offer a candidate means nothing.
     """
 
     def __init__(
         self,
-        candidates: Sequence[Candidate],
+        candidates: Candidates,
+        chosen: NDArray[np.intp],
         inputs: Inputs,
-        sources: Sequence[str],
         found: Mapping[str, Sequence[Because]],
     ) -> None:
         self._candidates = candidates
+        self._chosen = chosen
         self._anchors = inputs.anchors
         self._first: int | None = None
         self.names: list[EntityKey] = []
-        self.places = np.full((len(candidates), len(sources), MAX_BECAUSE), _NOBODY, np.int32)
-        for column, name in enumerate(sources):
+        self.places = np.full(
+            (len(chosen), len(candidates.sources), MAX_BECAUSE), _NOBODY, np.int32
+        )
+        for column, name in enumerate(candidates.sources):
             if name == MODEL.name:
-                self._put_named(column, [inputs.because.get(c.entity_no, ()) for c in candidates])
+                numbers = candidates.numbers[chosen].tolist()
+                self._put_named(column, [inputs.because.get(number, ()) for number in numbers])
             elif name == ITEM_TO_ITEM.name:
                 self._put_numbered(column)
             elif name in found:
-                self._put_named(column, found[name])
+                self._put_named(column, [found[name][place] for place in chosen.tolist()])
             elif BY_NAME[name].reasons is not None:
                 self._put_nearest(column, name)
 
@@ -65,7 +69,8 @@ class Causes:
         """Those that storage names by number, where they are anchors."""
         first = self._of_anchors()
         place = {anchor.entity_no: place for place, anchor in enumerate(self._anchors, first)}
-        led = [c.because for c in self._candidates]
+        known = self._candidates.led
+        led = [known.get(n, ()) for n in self._candidates.numbers[self._chosen].tolist()]
         self._put(column, led, [place.get(n, _NOBODY) for n in chain.from_iterable(led)])
 
     def _put(self, column: int, led: Sequence[Sequence[object]], places: Sequence[int]) -> None:
@@ -86,11 +91,17 @@ class Causes:
         leads = BY_NAME[name].reasons
         assert leads is not None
         of = [i for i, a in enumerate(self._anchors) if a.vector is not None and leads(a)]
-        offered = enumerate(self._candidates)
-        rows = [row for row, c in offered if c.vector is not None and name in c.sources]
+        offered = np.zeros(len(self._candidates), np.bool_)
+        offered[self._candidates.items[self._candidates.offered_by == column]] = True
+        rows, near = [], []
+        for row in np.flatnonzero(offered[self._chosen]).tolist():
+            vector = self._candidates.vectors[self._chosen[row]]
+            if vector is not None:
+                rows.append(row)
+                near.append(vector)
         if not of or not rows:
             return
-        vectors = np.array([self._candidates[row].vector for row in rows], np.float32)
+        vectors = np.array(near, np.float32)
         directions = np.array([self._anchors[place].vector for place in of], np.float32)
         if vectors.shape[1] == directions.shape[1]:
             nearest = _nearest(vectors, directions)
@@ -109,6 +120,11 @@ class Causes:
 def _nearest(vectors: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.intp]:
     """Of each vector the unit vectors that point its way most, up to three; -1 for none."""
     # A vector's own length changes neither the order nor the sign.
-    against = -(vectors @ directions.T)
-    best = np.argsort(against, axis=1, kind="stable")[:, :MAX_BECAUSE]
-    return np.where(np.take_along_axis(against, best, axis=1) < 0, best, _NOBODY)
+    near = vectors @ directions.T
+    rows = np.arange(len(near))
+    best = np.full((len(near), min(MAX_BECAUSE, near.shape[1])), _NOBODY, np.intp)
+    for place in range(best.shape[1]):  # three times the largest, which is less than to sort all
+        found = near.argmax(axis=1)
+        best[:, place] = np.where(near[rows, found] > 0, found, _NOBODY)
+        near[rows, found] = -np.inf
+    return best

@@ -1,79 +1,25 @@
 """Candidates of all sources: what a worker knows of them from memory, the rest from PostgreSQL."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from engine.candidates import Candidates
 from engine.known_catalogue import KnownCatalogue, KnownTenant
-from engine.sources import ITEM_TO_ITEM, MODEL
-from storage.entities import EntityKey
+from engine.known_entities import Blocked, Chosen
+from engine.sources import CONTENT, CONTEXT, ITEM_TO_ITEM, MODEL
+from storage.situations import Recalled, Situation
 from storage.tenants import Tenant
-from storage.users import Situation
-from storage.vector_store import (
-    Candidate,
-    CandidateQuery,
-    EntityFacts,
-    RankedList,
-    Related,
-    Row,
-    VectorStore,
-    grouped,
-)
+from storage.vector_store import NOTHING, CandidateQuery, Ranked, VectorStore
+
+_SEARCHED = frozenset({CONTENT.name, CONTEXT.name})
+"""Sources that search vectors: what they offer is nowhere but in PostgreSQL."""
 
 _ASKED_BESIDE = 16
 """Entities of a list whose facts are asked for beyond what is wanted of it: some will be hidden."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """What may be taken of ranked lists.
-
-    Attributes:
-        known, heard: facts of entities by number; None: it is no more.
-        blocked: types and ids that must not appear.
-        blocked_numbers: numbers of some of them, whose facts need not be known.
-        at: the moment of which availability counts.
-        limit: entities of a list.
-    """
-
-    known: Mapping[int, EntityFacts | None]
-    heard: Mapping[int, EntityFacts | None]
-    blocked: Collection[EntityKey]
-    blocked_numbers: Collection[int]
-    at: datetime
-    limit: int
-
-    def of(self, source: str, ranked: RankedList) -> tuple[list[Row], list[int]]:
-        """The best of a list, and numbers whose facts have to be asked for before that is true."""
-        known, heard, at = self.known, self.heard, self.at
-        blocked, blocked_numbers = self.blocked, self.blocked_numbers
-        rows: list[Row] = []
-        missing: list[int] = []
-        left, unknown = self.limit, 0
-        for number, score in zip(ranked.numbers, ranked.scores, strict=True):
-            if number in blocked_numbers:
-                continue
-            if number in known:
-                facts = known[number]
-            elif number in heard:
-                facts = heard[number]
-            else:
-                missing.append(number)
-                facts = None
-                left -= 1
-                unknown = _ASKED_BESIDE
-            # Hundreds of times an answer: no call where that can be.
-            if (
-                facts is not None
-                and facts.key not in blocked
-                and (facts.is_always_shown or facts.is_shown(at))
-            ):
-                kind, name = facts.key
-                rows.append((source, number, score, None, kind, name, facts.attributes, None, None))
-                left -= 1
-            if left + unknown <= 0:
-                break
-        return rows[: self.limit], missing
 
 
 class Gatherer:
@@ -88,13 +34,21 @@ class Gatherer:
         self._vectors = vectors
         self._known = known
 
+    def recalled(self, tenant: Tenant) -> Recalled | None:
+        """What an answer can start from without reading it; None: all of it is to be read."""
+        return self._known.recalled(tenant)
+
+    def surprised(self, tenant: Tenant) -> None:
+        """Notes that this did not suffice."""
+        self._known.surprised(tenant)
+
     async def candidates(
         self, tenant: Tenant, query: CandidateQuery, situation: Situation
-    ) -> list[Candidate]:
+    ) -> Candidates:
         """What the sources offer, ordered by entity number.
 
-        PostgreSQL is asked for what is not known, in one round trip but where more of a list turns
-        out to be hidden than was thought. The answer is the same whatever is known.
+        PostgreSQL is asked for what is not known, in one round trip but where less was known than
+        the last answers had let expect. The answer is the same whatever is known.
 
         Args:
             situation: what the answer starts from.
@@ -104,68 +58,164 @@ class Gatherer:
             revision = situation.versions.catalogue_revision
             known = self._known.of(tenant, revision, query.segment)
         if known is None:
-            return await self._vectors.candidates(tenant, query)
-        ranked = dict(_ranked(query, known))
-        blocked = set(query.excluded)
-        if query.seen_by is not None and query.seen is not None:
-            blocked.update(zip(*query.seen, strict=True))
-        heard: dict[int, EntityFacts | None] = {}
-        choice = _Choice(
-            known.entities,
-            heard,
-            blocked,
+            return Candidates.of(await self._vectors.candidates(tenant, query))
+        known.learn(situation)
+        try:
+            found = await _Gathering(self._vectors, known, tenant, query, situation).found()
+        finally:
+            known.answered()
+            self._known.make_room(tenant)
+        # The catalogue changed meanwhile: one statement sees one state of it.
+        return found or Candidates.of(await self._vectors.candidates(tenant, query))
+
+
+class _Gathering:
+    """The candidates of one answer."""
+
+    def __init__(
+        self,
+        vectors: VectorStore,
+        known: KnownTenant,
+        tenant: Tenant,
+        query: CandidateQuery,
+        situation: Situation,
+    ) -> None:
+        self._vectors = vectors
+        self._known = known
+        self._entities = known.entities
+        self._tenant = tenant
+        self._query = query
+        self._at = situation.read_at
+        keys = list(query.excluded)
+        if query.seen_by is not None:
+            keys += query.seen or ()
+        known_keys = set(keys)
+        self._blocked = Blocked(
+            keys,
             {
-                h.entity_no
-                for h in situation.user.history
-                if (h.entity_type, h.entity_id) in blocked
+                item.entity_no
+                for item in situation.user.history
+                if (item.entity_type, item.entity_id) in known_keys
             },
-            situation.read_at,
-            query.limit,
         )
-        ask = replace(
-            query,
-            sources=query.sources.difference(ranked),
-            model=((), ()) if MODEL.name in ranked else query.model,
-            related=Related((), (), {}) if ITEM_TO_ITEM.name in ranked else query.related,
+        self._lists = dict(_lists(query, known))
+        self._asked = query.sources.difference(self._lists)
+        self._led: Mapping[int, Sequence[int]] = {}
+
+    async def found(self) -> Candidates | None:
+        """None: the catalogue is not what it was when the answer was begun."""
+        if self._known.is_familiar and self._asked <= _SEARCHED:
+            by_number = await self._by_number()
+            if by_number is not None:
+                return by_number
+            self._known.surprised()
+        return await self._with_facts()
+
+    async def _by_number(self) -> Candidates | None:
+        """The entities being known, all that is asked for is their numbers; None: some are not."""
+        chosen, missing = self._of_lists()
+        if missing:
+            return None
+        if self._asked:
+            nearest = await self._vectors.nearest(self._tenant, self._only(self._asked))
+            if nearest.catalogue_revision not in {None, self._known.revision[1]}:
+                return None
+            vectors = self._entities.vectors
+            for name, ranked in nearest.by_source.items():
+                numbers = ranked.numbers.tolist()
+                places = self._entities.places_of(numbers)
+                if (places < 0).any() or not all(number in vectors for number in numbers):
+                    return None
+                chosen[name] = Chosen(places, ranked.scores)
+        return self._columns(chosen)
+
+    async def _with_facts(self) -> Candidates | None:
+        """Facts of what is not known are asked for."""
+        said: dict[str, Chosen] = {}
+        asked = self._asked
+        while True:
+            chosen, missing = self._of_lists()
+            if not (asked or missing):
+                return self._columns(said | chosen)
+            ask = replace(self._only(asked), wanted=missing)
+            found = await self._vectors.offers(self._tenant, ask)
+            if found.catalogue_revision != self._known.revision[1] and (found.rows or missing):
+                return None
+            facts = found.facts(unless=self._entities)
+            for number in (*facts, *missing):
+                self._entities.learn(number, facts.get(number))
+            for number, vector in found.vectors():
+                self._entities.learn_vector(number, vector)
+            for name, ranked in found.by_source().items():
+                places = self._entities.places_of(ranked.numbers.tolist())
+                said[name] = Chosen(places, ranked.scores)
+            self._led = {**self._led, **found.led()}
+            asked = frozenset()
+
+    def _only(self, sources: frozenset[str]) -> CandidateQuery:
+        """The query for some of its sources, without what only others look at."""
+        query = replace(self._query, sources=sources)
+        if MODEL.name not in sources:
+            query = replace(query, model=None)
+        if ITEM_TO_ITEM.name not in sources:
+            query = replace(query, related=None, history=())
+        return query
+
+    def _of_lists(self) -> tuple[dict[str, Chosen], list[int]]:
+        """What is taken of lists, and numbers whose facts are to be asked for before all is."""
+        chosen: dict[str, Chosen] = {}
+        missing: dict[int, None] = {}
+        limit, depth = self._query.limit, self._query.limit + _ASKED_BESIDE
+        for name, ranked in self._lists.items():
+            best = self._known.best(ranked, limit, self._blocked, self._at)
+            if best is not None:
+                chosen[name] = best
+            else:
+                missing |= dict.fromkeys(self._entities.missing(ranked, depth, self._blocked))
+        return chosen, list(missing)
+
+    def _columns(self, chosen: Mapping[str, Chosen]) -> Candidates:
+        """What was chosen, by entity number."""
+        entities, query = self._entities, self._query
+        names = sorted(name for name, said in chosen.items() if len(said.places))
+        places = _joined([chosen[name].places for name in names], np.intp)
+        offered_by = np.repeat(np.arange(len(names)), [len(chosen[n].places) for n in names])
+        numbers, first, items = np.unique(
+            entities.numbers(places), return_index=True, return_inverse=True
         )
-        rows: list[Row] = []
-        chosen: dict[str, list[Row]] = {}
-        while ranked or ask.sources:
-            wanted: dict[int, None] = {}
-            for name, best in list(ranked.items()):
-                chosen[name], missing = choice.of(name, best)
-                wanted.update(dict.fromkeys(missing))
-                if not missing:
-                    del ranked[name]
-            if not (ask.sources or wanted):
-                break
-            found = await self._vectors.offers(tenant, replace(ask, wanted=list(wanted)))
-            facts = found.facts(unless=known.entities)
-            known.learn(facts, wanted, found.catalogue_revision)
-            heard |= {number: facts.get(number) for number in wanted}
-            rows += found.rows
-            ask = replace(ask, sources=frozenset())
-        self._known.make_room(tenant)
-        because = query.related.because if query.related else None
-        return grouped(_by_source(rows, chosen), because)
+        order = np.argsort(items, kind="stable")
+        vectors: list[NDArray[np.float16] | None] = [None] * len(numbers)
+        for place, name in enumerate(names):
+            if name in query.vectors:
+                rows = items[offered_by == place]
+                for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True):
+                    vectors[row] = entities.vectors.get(number)
+        led = self._led
+        if ITEM_TO_ITEM.name in chosen and query.related is not None:
+            led = query.related.because(entities.numbers(chosen[ITEM_TO_ITEM.name].places))
+        return Candidates(
+            numbers=numbers,
+            looks=[entities.looks[place] for place in places[first].tolist()],
+            sources=names,
+            items=items[order],
+            offered_by=offered_by[order],
+            raws=_joined([chosen[name].scores for name in names], np.float64)[order],
+            led=led,
+            vectors=vectors,
+        )
 
 
-def _ranked(query: CandidateQuery, known: KnownTenant) -> Iterable[tuple[str, RankedList]]:
+def _lists(query: CandidateQuery, known: KnownTenant) -> Iterable[tuple[str, Ranked]]:
     """The sources whose lists are there, but for those whose vectors are wanted."""
     for name in query.sources.difference(query.vectors):
         if name == MODEL.name:
-            yield name, RankedList(*query.model)
+            yield name, query.model or NOTHING
         elif name == ITEM_TO_ITEM.name:
             if query.related is not None:
-                yield name, RankedList(query.related.numbers, query.related.sums)
+                yield name, query.related.ranked
         elif (best := known.ranked(name, query.segment)) is not None:
             yield name, best
 
 
-def _by_source(rows: Iterable[Row], chosen: Mapping[str, list[Row]]) -> Iterable[Row]:
-    """All that was said, in the order in which PostgreSQL would have said it."""
-    said = dict(chosen)
-    for row in rows:
-        said.setdefault(row[0], []).append(row)
-    for name in sorted(said):
-        yield from said[name]
+def _joined(arrays: Sequence[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype)

@@ -10,8 +10,8 @@ from engine.ranking import unit, unit_rows
 from engine.requests import RecommendQuery
 from engine.sources import BY_NAME, SOURCES, Anchor, Inputs, Phase
 from storage.entities import EntityRow
+from storage.situations import UserContext
 from storage.tenants import Tenant
-from storage.users import UserContext
 from storage.vector_store import CandidateQuery
 
 NEIGHBOURS_OF = 64
@@ -85,6 +85,6 @@ def candidate_query(
         history=[(a.entity_no, a.weight) for a in inputs.anchors[:NEIGHBOURS_OF]],
         segment=inputs.segment,
         boosts=[(b.filter.path, b.filter.variables) for b in query.boosts],
-        model=(offers.numbers, offers.scores) if offers else ((), ()),
+        model=offers.ranked if offers else None,
         vectors=list(BY_NAME) if query.diversity > 0 else _BY_COSINE,
     )

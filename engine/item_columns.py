@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.items import Item, Reason, SourceScore
-from storage.entities import EntityKey
-
-Look: TypeAlias = tuple[str, str, str]
-"""What an entity looks like: its type, its id, its attributes as JSON text."""
+from storage.entities import EntityKey, Look
 
 _UNKNOWN: Look = ("", "", "{}")
 _WHOLE = 0x80  # on a reason's source: the share is 1, and is not packed

@@ -6,14 +6,16 @@ knows of another: what is composed of it is what PostgreSQL would have answered.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from prometheus_client import Gauge
 
+from engine.known_entities import Blocked, Chosen, KnownEntities
 from storage.ending import end
 from storage.exceptions import PenchantError
+from storage.situations import Neighbours, Recalled, Situation
 from storage.tenants import Tenant
-from storage.vector_store import EntityFacts, RankedList, VectorStore
+from storage.vector_store import Ranked, VectorStore
 
 BYTES = Gauge(
     "penchant_known_catalogue_bytes",
@@ -21,9 +23,11 @@ BYTES = Gauge(
     multiprocess_mode="livesum",
 )
 
-_OF_AN_ENTITY = 700  # bytes beside its attributes, measured with tracemalloc
-_OF_A_LISTED = 80
+_OF_A_LISTED = 16  # bytes of a number and a score
+_OF_A_LIST = 350  # bytes beside them
 _WORTH_LISTING = 3  # answers of one revision; a catalogue that changes all the time is not listed
+_HEAD = 4  # times what is wanted of a list
+_FAMILIAR = 3  # answers in turn in which nothing was new
 
 Revision = tuple[int, int]
 """The version of the tenant's row and the revision of the catalogue."""
@@ -33,42 +37,101 @@ class KnownTenant:
     """What is known of one tenant's catalogue at one revision.
 
     Attributes:
-        entities: by number; None for one that is no more.
+        entities: with what they look like.
+        neighbours: of entities by number.
         lists: by source; those of a segment by ("segment", its name).
-        size: bytes, as estimated.
-        counted: of them, in what all tenants take together.
+        counted: bytes of it in what all tenants take together.
     """
 
     def __init__(self, revision: Revision) -> None:
         self.revision = revision
-        self.entities: dict[int, EntityFacts | None] = {}
-        self.lists: dict[tuple[str, str], RankedList] = {}
+        self.entities = KnownEntities()
+        self.neighbours: dict[int, Neighbours] = {}
+        self.lists: dict[tuple[str, str], Ranked] = {}
         self.answers = 0
-        self.size = 0
+        self._heads: dict[int, Chosen] = {}  # of lists that are kept, so that their ids stay theirs
         self.counted = 0
+        self._of_lists = self._of_neighbours = 0
+        self._was = 0
+        self._nothing_new = 0
 
-    def learn(
-        self, facts: Mapping[int, EntityFacts], wanted: Iterable[int], revision: int | None
-    ) -> None:
-        """Takes in what a statement found.
+    @property
+    def size(self) -> int:
+        """Bytes, as estimated."""
+        return self.entities.size + self._of_lists + self._of_neighbours
 
-        Args:
-            facts: of entities that were not known.
-            wanted: numbers that were asked for; what was not found of them is no more.
-            revision: of the catalogue that the statement saw; of another one nothing is taken.
-        """
-        if revision != self.revision[1]:
-            return
-        self.entities |= facts
-        self.size += sum(len(f.attributes) + _OF_AN_ENTITY for f in facts.values())
-        for number in wanted:
-            if number not in self.entities:
-                self.entities[number] = None
-                self.size += _OF_A_LISTED
+    @property
+    def is_familiar(self) -> bool:
+        """Whether nothing new was learned for the last answers, there having been room for it."""
+        return self._nothing_new >= _FAMILIAR
 
-    def ranked(self, source: str, segment: str) -> RankedList | None:
+    def count(self) -> int:
+        """The size as it is now, from now on in what all tenants take together."""
+        self.counted = self.size
+        return self.counted
+
+    def forget_vectors(self) -> bool:
+        """Makes room by what takes most of it; whether there was anything to forget."""
+        before = self.size
+        self.entities.forget_vectors()
+        self.neighbours.clear()
+        self._of_neighbours = 0
+        self.surprised()
+        return self.count() < before
+
+    def answered(self) -> None:
+        """Notes that an answer was made, and whether anything was learned for it."""
+        self._nothing_new = self._nothing_new + 1 if self.size == self._was else 0
+        self._was = self.size
+
+    def surprised(self) -> None:
+        """Notes that something was not known that an answer needed."""
+        self._nothing_new = 0
+
+    def recalled(self) -> Recalled | None:
+        """What the next answer need not read; None: it may well need more."""
+        if not self.is_familiar:
+            return None
+        return Recalled(self.revision[1], self.entities.vectors, self.neighbours)
+
+    def learn(self, situation: Situation) -> None:
+        """Takes in what an answer of this revision started from."""
+        for item in situation.user.history:
+            if item.vector is not None:  # of another one it may not have been read
+                self.entities.learn_vector(item.entity_no, item.vector)
+        for number, neighbours in situation.neighbours.items():
+            if number not in self.neighbours:
+                # Copied: what was read holds those of all anchors in one piece.
+                own = Neighbours(neighbours.numbers.copy(), neighbours.scores.copy())
+                self.neighbours[number] = own
+                self._of_neighbours += _OF_A_LIST + own.numbers.nbytes + own.scores.nbytes
+
+    def keep(self, source: str, segment: str, ranked: Ranked) -> None:
+        """Takes in a list, if it is not known yet."""
+        name = _name_of(source, segment)
+        if name not in self.lists:
+            self.lists[name] = ranked
+            self._of_lists += _OF_A_LIST + _OF_A_LISTED * len(ranked.numbers)
+
+    def best(self, ranked: Ranked, limit: int, blocked: Blocked, at: datetime) -> Chosen | None:
+        """See `KnownEntities.best`; of a list that is kept it is known where it begins."""
+        head = self._heads.get(id(ranked))
+        if head is not None:
+            best = self.entities.best_of_head(head, limit, blocked)
+            if best is not None:
+                return best
+        best = self.entities.best(ranked, limit, blocked, at)
+        if best is not None and any(ranked is kept for kept in self.lists.values()):
+            self._heads[id(ranked)] = self.entities.head(ranked, _HEAD * limit)
+        return best
+
+    def ranked(self, source: str, segment: str) -> Ranked | None:
         """A list of this revision, if it is known."""
-        return self.lists.get((source, segment if source == "segment" else ""))
+        return self.lists.get(_name_of(source, segment))
+
+
+def _name_of(source: str, segment: str) -> tuple[str, str]:
+    return (source, segment if source == "segment" else "")
 
 
 class KnownCatalogue:
@@ -76,8 +139,8 @@ class KnownCatalogue:
 
     Args:
         vectors: where lists are read.
-        limit: bytes, as estimated; tenants that were not asked for longest go first. 0: nothing is
-            remembered.
+        limit: bytes, as estimated; tenants that were not asked for longest go first, and who alone
+            has taken them all loses what takes most. 0: nothing is remembered.
     """
 
     def __init__(self, vectors: VectorStore, limit: int) -> None:
@@ -122,15 +185,32 @@ class KnownCatalogue:
             task.add_done_callback(lambda _: self._listing.pop(tenant.tenant_no, None))
         return known
 
+    def recalled(self, tenant: Tenant) -> Recalled | None:
+        """What an answer of the tenant need not read; None: it is to read everything."""
+        known = self._tenants.get(tenant.tenant_no)
+        if known is None or known.revision[0] != tenant.version:
+            return None
+        return known.recalled()
+
+    def surprised(self, tenant: Tenant) -> None:
+        """Notes that what was recalled of a tenant did not suffice."""
+        known = self._tenants.get(tenant.tenant_no)
+        if known is not None:
+            known.surprised()
+
     def make_room(self, tenant: Tenant) -> None:
         """Drops what is beyond the limit, after something was learned of a tenant."""
         learned = self._tenants.get(tenant.tenant_no)
         if learned is not None:
-            self._size += learned.size - learned.counted
-            learned.counted = learned.size
+            self._size -= learned.counted
+            self._size += learned.count()
         while self._size > self._limit:
-            _, known = self._tenants.popitem(last=False)
+            known = next(iter(self._tenants.values()))
             self._size -= known.counted
+            if known is learned and known.forget_vectors():
+                self._size += known.counted
+            else:
+                self._tenants.popitem(last=False)
         BYTES.set(self._size)
 
     async def _list(self, tenant: Tenant, known: KnownTenant, segment: str) -> None:
@@ -140,8 +220,5 @@ class KnownCatalogue:
             return  # the next answer tries again, and asks the sources until then
         if revision != known.revision[1]:
             return
-        known.lists |= {
-            (source, segment if source == "segment" else ""): ranked
-            for source, ranked in lists.items()
-        }
-        known.size = known.size + _OF_A_LISTED * sum(len(r.numbers) for r in lists.values())
+        for source, ranked in lists.items():
+            known.keep(source, segment, ranked)

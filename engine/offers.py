@@ -13,7 +13,8 @@ from engine.models.forms import NeighbourMatrix
 from engine.models.forms.base import History, Scored, ServingModel
 from engine.sources import Anchor
 from storage.entities import EntityKey
-from storage.users import HistoryItem
+from storage.situations import HistoryItem
+from storage.vector_store import Ranked
 
 _NOTHING: NDArray[np.int32] = np.empty(0, np.int32)
 
@@ -24,14 +25,12 @@ class ModelOffers:
 
     Attributes:
         label: name@version.
-        numbers: entity numbers, best first.
-        scores: the model's own, as many.
+        ranked: entities by the model's own scores.
         because: of each number the history's entities that led to it, strongest first.
     """
 
     label: str
-    numbers: list[int]
-    scores: list[float]
+    ranked: Ranked
     because: Mapping[int, tuple[EntityKey, ...]]
 
 
@@ -94,13 +93,10 @@ async def offers_of(
 def _named(
     label: str, model: ServingModel, scored: Scored, keys: Sequence[EntityKey]
 ) -> ModelOffers:
-    numbers = model.entity_nos[scored.items].tolist()
-    return ModelOffers(
-        label,
-        numbers,
-        scored.scores.astype(np.float64).tolist(),
-        _Because(dict(zip(numbers, scored.because, strict=True)), keys) if scored.because else {},
-    )
+    numbers = model.entity_nos[scored.items]
+    led = dict(zip(numbers.tolist(), scored.because, strict=True)) if scored.because else {}
+    ranked = Ranked(numbers.astype(np.int64), scored.scores.astype(np.float64))
+    return ModelOffers(label, ranked, _Because(led, keys))
 
 
 class _Because(Mapping[int, tuple[EntityKey, ...]]):

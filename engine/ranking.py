@@ -1,14 +1,15 @@
 """From what the sources offer to an ordered list with reasons."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.blend import Blend, blend
+from engine.candidates import Candidates
 from engine.causes import Because, Causes
 from engine.diversity import mmr
 from engine.item_columns import ItemColumns, columns_of
@@ -16,7 +17,6 @@ from engine.items import Item, SourceScore
 from engine.requests import RecommendQuery
 from engine.sources import BY_NAME, MODEL, Inputs
 from engine.turns import Turns
-from storage.vector_store import Candidate
 
 __all__ = [
     "MMR_DEPTH",
@@ -33,6 +33,8 @@ __all__ = [
     "unit",
     "unit_rows",
 ]
+
+T = TypeVar("T")
 
 MMR_DEPTH = 5
 """Pages that diversity looks ahead."""
@@ -64,7 +66,7 @@ def fill_up_weights(weights: Mapping[str, float], inputs: Inputs) -> dict[str, f
 
 
 def ranking(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     inputs: Inputs,
     weights: Mapping[str, float],
     *,
@@ -87,28 +89,27 @@ def ranking(
         found: by source that chooses its reasons by cosine what it had chosen for each candidate;
             chosen anew where absent.
     """
-    if not candidates:
+    if not len(candidates):
         nothing = Blend(np.zeros(0), np.zeros((0, 0)))
-        return Ranking((), np.zeros(0, np.intp), np.zeros(0), inputs, {}, [], nothing, None)
-    offered = [c.sources for c in candidates]
-    said_by = list(chain.from_iterable(offered))
-    names = sorted(set(said_by))
-    number = {name: place for place, name in enumerate(names)}
-    items = np.repeat(np.arange(len(candidates)), list(map(len, offered)))
-    sources = np.array([number[name] for name in said_by], np.intp)
-    raws = np.array(list(chain.from_iterable([c.raws for c in candidates])), np.float64)
-    by_source = np.array([weights.get(name, 0.0) for name in names], np.float64)
-    blended = blend(items, sources, raws, by_source, n_items=len(candidates))
+        return Ranking(candidates, np.zeros(0, np.intp), np.zeros(0), inputs, {}, nothing, None)
+    by_source = np.array([weights.get(name, 0.0) for name in candidates.sources], np.float64)
+    blended = blend(
+        candidates.items,
+        candidates.offered_by,
+        candidates.raws,
+        by_source,
+        n_items=len(candidates),
+    )
     scores = blended.totals.copy()
     for place, factor in enumerate(boost_factors):
-        scores[[bool(c.boosts[place]) for c in candidates]] *= factor
+        scores[[bool(matches[place]) for matches in candidates.boosts]] *= factor
     order = np.argsort(-scores, kind="stable")
     if min_score is not None:
         order = order[scores[order] >= min_score]
     if diversity > 0 and len(order) > 1:
         depth = min(len(order), page_size * MMR_DEPTH)
         head = order[:depth]
-        vectors = unit_rows([candidates[i].vector for i in head])
+        vectors = unit_rows([candidates.vectors[i] for i in head.tolist()])
         top = scores[head] / max(float(scores[head].max()), 1e-12)
         picked = mmr(top.astype(np.float32), vectors, depth, diversity)
         order = np.concatenate([head[picked], order[depth:]])
@@ -118,14 +119,13 @@ def ranking(
         scores,
         inputs,
         found or {},
-        names,
         blended,
         weights if explain else None,
     )
 
 
 def rank(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     inputs: Inputs,
     weights: Mapping[str, float],
     *,
@@ -151,7 +151,7 @@ def rank(
 
 
 def ranking_as_asked(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     inputs: Inputs,
     weights: Mapping[str, float],
     query: RecommendQuery,
@@ -172,7 +172,7 @@ def ranking_as_asked(
 
 
 def rank_as_asked(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     inputs: Inputs,
     weights: Mapping[str, float],
     query: RecommendQuery,
@@ -183,26 +183,22 @@ def rank_as_asked(
 
 
 async def ranking_off_loop(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     inputs: Inputs,
     weights: dict[str, float],
     query: RecommendQuery,
     turns: Turns,
     *,
-    most: int,
-) -> tuple["Ranking", bytes]:
+    then: Callable[["Ranking"], T],
+) -> T:
     """Ranks; in a thread where that would hold the event loop for long (many rows, diversity).
 
     Args:
-        most: items of a list over all its pages.
-
-    Returns:
-        The ranking, and what it puts on later pages as `ItemColumns.pack` makes it.
+        then: what is made of the ranking at once.
     """
 
-    def work() -> tuple[Ranking, bytes]:
-        made = ranking_as_asked(candidates, inputs, weights, query)
-        return made, made.columns(query.page_size, most).pack()
+    def work() -> T:
+        return then(ranking_as_asked(candidates, inputs, weights, query))
 
     if _is_long(candidates, query):
         return await asyncio.to_thread(work)
@@ -210,7 +206,7 @@ async def ranking_off_loop(
 
 
 async def rank_off_loop(
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     inputs: Inputs,
     weights: dict[str, float],
     query: RecommendQuery,
@@ -222,7 +218,7 @@ async def rank_off_loop(
     return await turns.do(lambda: rank_as_asked(candidates, inputs, weights, query))
 
 
-def _is_long(candidates: Sequence[Candidate], query: RecommendQuery) -> bool:
+def _is_long(candidates: Candidates, query: RecommendQuery) -> bool:
     return len(candidates) > 500 or query.diversity > 0
 
 
@@ -235,16 +231,14 @@ class Ranking:
         order: intp, places in `candidates`, best first, without those that were cut.
         scores: float64, of each candidate.
         inputs, found: what led the sources to the candidates, as `ranking` has it.
-        names: of the sources, as the columns of the blend's shares.
         weights: by source name, where the sources' own scores are to be told; else None.
     """
 
-    candidates: Sequence[Candidate]
+    candidates: Candidates
     order: NDArray[np.intp]
     scores: NDArray[np.float64]
     inputs: Inputs
     found: Mapping[str, Sequence[Because]]
-    names: Sequence[str]
     blended: Blend
     weights: Mapping[str, float] | None
     _made: ItemColumns = field(default_factory=lambda: columns_of(()), init=False)
@@ -254,8 +248,7 @@ class Ranking:
 
     def items(self, start: int = 0, end: int | None = None) -> list[Item]:
         """The items of places start to end of the order."""
-        shown = [self.candidates[place] for place in self.order[start:end].tolist()]
-        looks = [(c.entity_type, c.entity_id, c.attributes) for c in shown]
+        looks = [self.candidates.looks[place] for place in self.order[start:end].tolist()]
         return list(self.columns(start, end).items(looks))
 
     def columns(self, start: int = 0, end: int | None = None) -> ItemColumns:
@@ -265,10 +258,9 @@ class Ranking:
         return self._made[start:end]
 
     def _columns(self, places: NDArray[np.intp]) -> ItemColumns:
-        chosen = [self.candidates[place] for place in places.tolist()]
-        found = {name: [led[i] for i in places.tolist()] for name, led in self.found.items()}
-        causes = Causes(chosen, self.inputs, self.names, found)
-        by_share, shares = self._by_share(places, chosen)
+        names = self.candidates.sources
+        causes = Causes(self.candidates, places, self.inputs, self.found)
+        by_share, shares = self._by_share(places)
         rows, ranks = np.nonzero(shares > 0)
         origins = by_share[rows, ranks]
         led = causes.places[rows, origins]
@@ -278,23 +270,21 @@ class Ranking:
         said = [score for scores in told for score in scores]
         details = np.array([(s.raw, s.normalized, s.weight) for s in said], np.float64)
         return ItemColumns(
-            sources=self.names,
+            sources=names,
             names=causes.names,
-            numbers=np.array([c.entity_no for c in chosen], np.int64),
+            numbers=self.candidates.numbers[places],
             scores=self.scores[places],
             reasons=np.bincount(rows, minlength=len(places)).astype(np.uint8),
             origins=origins.astype(np.uint8),
             shares=shares[rows, ranks],
             leads=named.sum(axis=1, dtype=np.uint8),
             because=led[named].astype(np.uint16),
-            told=np.array([len(scores) for scores in told] or [0] * len(chosen), np.uint8),
-            tellers=np.array([self.names.index(score.source) for score in said], np.uint8),
+            told=np.array([len(scores) for scores in told] or [0] * len(places), np.uint8),
+            tellers=np.array([names.index(score.source) for score in said], np.uint8),
             details=details.reshape(-1, 3),
         )
 
-    def _by_share(
-        self, places: NDArray[np.intp], chosen: Sequence[Candidate]
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    def _by_share(self, places: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Each candidate's sources, the largest share first, and the shares; 0: no reason.
 
         Where the tenant gives every source that led to one no weight, they share equally.
@@ -303,7 +293,8 @@ class Ranking:
         by_share = np.argsort(-shares, axis=1, kind="stable")
         shares = np.take_along_axis(shares, by_share, axis=1)
         for row in np.flatnonzero(~(shares > 0).any(axis=1)).tolist():
-            sources = [self.names.index(name) for name in dict.fromkeys(chosen[row].sources)]
+            said = self.candidates.said(int(places[row]))
+            sources = list(dict.fromkeys(self.candidates.offered_by[said].tolist()))
             by_share[row, : len(sources)] = sources
             shares[row, : len(sources)] = 1 / max(1, len(sources))
         return by_share, shares
@@ -312,16 +303,20 @@ class Ranking:
         """What each source said of a candidate; nothing where that is not to be told."""
         if self.weights is None:
             return ()
-        candidate = self.candidates[place]
+        names, said = self.candidates.sources, self.candidates.said(place)
         weights = self.weights
-        present = float(sum(weights.get(name, 0.0) for name in self.names)) or 1.0
+        present = float(sum(weights.get(name, 0.0) for name in names)) or 1.0
         total, shares = self.blended.totals[place], self.blended.shares[place]
         details = []
-        for source, raw in zip(candidate.sources, candidate.raws, strict=True):
-            weight = weights.get(source, 0.0) / present
-            part = float(total * shares[self.names.index(source)])
+        for source, raw in zip(
+            self.candidates.offered_by[said].tolist(),
+            self.candidates.raws[said].tolist(),
+            strict=True,
+        ):
+            weight = weights.get(names[source], 0.0) / present
+            part = float(total * shares[source])
             told = part / weight if weight else 0.0
-            details.append(SourceScore(source, float(raw), told, weight))
+            details.append(SourceScore(names[source], raw, told, weight))
         return tuple(sorted(details, key=lambda d: (-d.normalized * d.weight, d.source)))
 
 

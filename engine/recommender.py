@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
+from typing import TypedDict
 
 import msgpack
 
@@ -13,16 +14,13 @@ from engine.answer_log import LoggedAnswer
 from engine.answer_writer import NOT_LOGGED, AnswerWriter
 from engine.answers import Answer, Item, pack_answer, unpack_answer
 from engine.cache_keys import answers_of_user
+from engine.candidates import Candidates
 from engine.gathering import Gatherer
 from engine.inputs import NEIGHBOURS_OF, candidate_query, make_inputs, phase_of
 from engine.last_good import LastGood
 from engine.offers import ModelOffers, offers_of
 from engine.popular import PopularLists
-from engine.ranking import (
-    fill_up_weights,
-    ranking_off_loop,
-    source_weights,
-)
+from engine.ranking import Ranking, fill_up_weights, ranking_off_loop, source_weights
 from engine.ready import Ready, Render, pack_ready, unpack_ready
 from engine.related import relate
 from engine.requests import RecommendQuery
@@ -32,11 +30,13 @@ from engine.sources import MODEL, NEWEST, SOURCES, Inputs
 from engine.tenants import TenantDirectory
 from engine.turns import Turns
 from engine.versions import KnownVersions
+from storage.entities import EntityKey
 from storage.exceptions import Unavailable
 from storage.redis_cache import RedisCache
+from storage.situations import Situation, UserContext, Versions
 from storage.tenants import Tenant
-from storage.users import Situation, UserContext, UserStore, Versions
-from storage.vector_store import Candidate, CandidateQuery, VectorStore
+from storage.users import UserStore
+from storage.vector_store import CandidateQuery, VectorStore
 
 MAX_LIST = 500
 """Items of a list over all its pages."""
@@ -48,6 +48,15 @@ _OFFERED = 4  # times the page, by a model: hidden and seen ones drop out in Pos
 _RELATED = 4  # times the candidates that are wanted, of item_to_item: hidden ones drop out
 _NARROWED = 100_000  # where a filter or a type may drop most of them: all that there are
 _OFFERED_FILTERED = 2000  # where a filter or a type may drop most of them
+_NONE = Candidates.of(())
+
+
+class _Wanted(TypedDict):
+    """What an answer's start is to hold, as `UserStore.situation` has it."""
+
+    looked_at: Sequence[EntityKey]
+    interactions: int
+    neighbours_of: int
 
 
 class Recommender:
@@ -179,14 +188,21 @@ class Recommender:
         )
 
     async def _situation(self, tenant: Tenant, query: RecommendQuery, for_model: bool) -> Situation:
-        return await self._users.situation(
-            tenant,
-            query.user_id,
+        wanted = _Wanted(
             looked_at=query.context,
             interactions=_HISTORY_OF_MODEL if for_model else _HISTORY,
             # A model that has anything to say needs none.
             neighbours_of=0 if for_model else NEIGHBOURS_OF,
         )
+        recalled = self._gatherer.recalled(tenant)
+        if recalled is not None:
+            situation = await self._users.recalled_situation(
+                tenant, query.user_id, recalled, **wanted
+            )
+            if situation is not None:
+                return situation
+            self._gatherer.surprised(tenant)
+        return await self._users.situation(tenant, query.user_id, **wanted)
 
     async def _model(
         self, tenant: Tenant, versions: Versions, query: RecommendQuery
@@ -227,8 +243,7 @@ class Recommender:
     ) -> Ready:
         if situation is None:
             situation = await self._situation(tenant, query, model is not None)
-        answer = await self._compute(tenant, versions, model, query, situation)
-        body = await self._turns.do(lambda: render(answer))
+        answer, body = await self._compute(tenant, versions, model, query, render, situation)
         ready = Ready(
             body, pack_answer(answer), time.time(), for_once=bool(answer.degraded),
             has_items=bool(answer.items),
@@ -244,8 +259,10 @@ class Recommender:
         versions: Versions,
         model: LoadedModel | None,
         query: RecommendQuery,
+        render: Render,
         situation: Situation,
-    ) -> Answer:
+    ) -> tuple[Answer, bytes]:
+        """An answer, and what `render` makes of it."""
         user = situation.user
         phase = phase_of(user, self._cold_start)
         inputs = make_inputs(tenant, user, situation.looked_at, phase)
@@ -264,43 +281,50 @@ class Recommender:
                 lambda: relate(inputs.anchors[:NEIGHBOURS_OF], situation.neighbours, most)
             )
             wanted = replace(wanted, related=related)
-        candidates = await self._gatherer.candidates(tenant, wanted, situation) if asked else []
+        candidates = _NONE
+        if asked:
+            candidates = await self._gatherer.candidates(tenant, wanted, situation)
         if offers is not None and len(candidates) < query.page_size:
             weights = fill_up_weights(weights, inputs)
             more = frozenset(s.name for s in SOURCES if s is not NEWEST and s.asks(inputs))
             if more - asked:
-                candidates = await self._vectors.candidates(tenant, replace(wanted, sources=more))
+                found = await self._vectors.candidates(tenant, replace(wanted, sources=more))
+                candidates = Candidates.of(found)
         if len(candidates) < query.page_size:
             candidates = await self._fill_up(tenant, wanted, candidates)
-        if not candidates and wanted.seen_by is not None:
+        if not len(candidates) and wanted.seen_by is not None:
             # Who has seen everything gets something known rather than nothing.
             wanted = replace(wanted, seen_by=None)
             candidates = await self._fill_up(tenant, wanted, candidates)
-        ranking, rest = await ranking_off_loop(
-            candidates, inputs, weights, query, self._turns, most=MAX_LIST
-        )
-        counts: dict[str, int] = {}
-        for candidate in candidates:
-            for source in candidate.sources:
-                counts[source] = counts.get(source, 0) + 1
-        answer = Answer(
-            items=tuple(ranking.items(0, query.page_size)),
-            rest=rest,
-            recommendation_id=uuid.uuid4().hex,
-            phase=phase,
-            interaction_count=user.interaction_count,
-            candidate_counts=counts,
-            model_versions=(offers.label,) if offers is not None and counts.get(MODEL.name) else (),
+        counts = candidates.by_source()
+
+        def answer_of(ranking: Ranking) -> tuple[Ranking, Answer, bytes]:
+            rest = ranking.columns(query.page_size, MAX_LIST).pack()
+            answer = Answer(
+                items=tuple(ranking.items(0, query.page_size)),
+                rest=rest,
+                recommendation_id=uuid.uuid4().hex,
+                phase=phase,
+                interaction_count=user.interaction_count,
+                candidate_counts=counts,
+                model_versions=(
+                    (offers.label,) if offers is not None and counts.get(MODEL.name) else ()
+                ),
+            )
+            return ranking, answer, render(answer)
+
+        ranking, answer, body = await ranking_off_loop(
+            candidates, inputs, weights, query, self._turns, then=answer_of
         )
         if self._answer_log is None or not self._answer_log.wants(query.record):
-            return answer
+            return answer, body
         logged = LoggedAnswer(
             answered_at=datetime.now(UTC),
             query=query,
             answer=replace(
                 answer, items=tuple(ranking.items(0, max(query.page_size, MAX_LIST))), rest=b""
             ),
-            candidates=candidates,
+            candidates=candidates.objects(),
             inputs=inputs,
             weights=weights,
             seen_excluded=wanted.seen_by is not None,
@@ -312,16 +336,17 @@ class Recommender:
             },
         )
         if await self._answer_log.log(tenant.tenant_id, logged):
-            return answer
-        return replace(answer, degraded=(*answer.degraded, NOT_LOGGED))
+            return answer, body
+        answer = replace(answer, degraded=(*answer.degraded, NOT_LOGGED))
+        return answer, render(answer)
 
     async def _fill_up(
-        self, tenant: Tenant, wanted: CandidateQuery, candidates: list[Candidate]
-    ) -> list[Candidate]:
-        known = {candidate.entity_no for candidate in candidates}
+        self, tenant: Tenant, wanted: CandidateQuery, candidates: Candidates
+    ) -> Candidates:
+        known = set(candidates.numbers.tolist())
         newest = replace(wanted, sources=frozenset({NEWEST.name}))
         more = await self._vectors.candidates(tenant, newest)
-        return candidates + [c for c in more if c.entity_no not in known]
+        return Candidates.of(candidates.objects() + [c for c in more if c.entity_no not in known])
 
 
 def _as_cached(ready: Ready, render: Render) -> Ready | None:

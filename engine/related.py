@@ -1,87 +1,88 @@
 """Item to item: the neighbours of what a user met, weighed and summed."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.models.forms.base import MAX_BECAUSE
 from engine.sources import Anchor
-from storage.users import NeighbourRows
-from storage.vector_store import Related
+from storage.situations import Neighbours
+from storage.vector_store import NOTHING, Ranked, Related
 
 
-def relate(anchors: Sequence[Anchor], rows: NeighbourRows, limit: int) -> Related:
+def relate(anchors: Sequence[Anchor], neighbours: Mapping[int, Neighbours], limit: int) -> Related:
     """The entities with the largest positive sums of weight times score, equal ones by number.
 
     Args:
         anchors: whose neighbours count.
-        rows: the neighbours that are known, of these anchors and perhaps of others.
+        neighbours: those that are known, by number, of these anchors and perhaps of others.
         limit: the most entities.
     """
-    ends = np.cumsum(rows.lengths, dtype=np.int64).tolist()
-    spans = {
-        number: slice(end - length, end)
-        for number, length, end in zip(rows.entity_nos, rows.lengths, ends, strict=True)
-        if length
-    }
-    used = [a for a in anchors if a.entity_no in spans]
+    used = [
+        (anchor, known)
+        for anchor in anchors
+        if (known := neighbours.get(anchor.entity_no)) is not None and len(known.numbers)
+    ]
     if not used:
-        return Related((), (), {})
-    lengths = [spans[a.entity_no].stop - spans[a.entity_no].start for a in used]
-    weights = np.repeat(np.array([a.weight for a in used], np.float64), lengths)
-    parts = weights * np.concatenate([rows.scores[spans[a.entity_no]] for a in used])
+        return Related(NOTHING, lambda _: {})
+    lengths = [len(known.numbers) for _, known in used]
+    parts = np.repeat(np.array([anchor.weight for anchor, _ in used], np.float64), lengths)
+    parts *= np.concatenate([known.scores for _, known in used])
     numbers, place = np.unique(
-        np.concatenate([rows.numbers[spans[a.entity_no]] for a in used]), return_inverse=True
+        np.concatenate([known.numbers for _, known in used]), return_inverse=True
     )
-    sums = np.bincount(place, parts)
+    sums = np.bincount(place, parts).astype(np.float64, copy=False)
+    best = np.flatnonzero(sums > 0)
+    if len(best) > limit:
+        worst = len(best) - limit
+        best = best[sums[best] >= np.partition(sums[best], worst)[worst]]
     # Numbers ascend, and the sort is stable: equal sums come by number.
-    best = np.argsort(-sums, kind="stable")[:limit]
-    best = best[sums[best] > 0]
-    led = np.repeat(np.array([a.entity_no for a in used], np.int64), lengths)
-    return Related(
-        numbers[best].tolist(), sums[best].tolist(), _because(numbers, best, place, parts, led)
-    )
+    best = best[np.argsort(-sums[best], kind="stable")[:limit]]
+    led = _Led(numbers, place, parts, [anchor.entity_no for anchor, _ in used], lengths)
+    return Related(Ranked(numbers[best], sums[best]), led)
 
 
-def _because(
-    numbers: NDArray[np.int64],
-    best: NDArray[np.intp],
-    place: NDArray[np.intp],
-    parts: NDArray[np.float64],
-    led: NDArray[np.int64],
-) -> "_Led":
-    """Of each of the best the anchors with the largest parts, equal ones by number."""
-    wanted = np.zeros(len(numbers), np.bool_)
-    wanted[best] = True
-    rows = np.flatnonzero(wanted[place])
-    rows = rows[np.lexsort((led[rows], -parts[rows], place[rows]))]
-    of = place[rows]
-    return _Led(numbers[of], led[rows])
-
-
-class _Led(Mapping[int, Sequence[int]]):
-    """Who led to an entity, looked up when it is asked for: most are not.
+class _Led:
+    """Who led to entities, looked up when it is asked for: of most it is not.
 
     Args:
-        numbers: int64 entities, ascending, each as often as somebody led to it.
-        led: int64, who.
+        numbers: int64, of the entities, ascending.
+        place: intp, the entity of each part.
+        parts: float64, what the anchors add to the entities.
+        anchors: numbers of the anchors.
+        lengths: how many parts each has, one after the other.
     """
 
-    def __init__(self, numbers: NDArray[np.int64], led: NDArray[np.int64]) -> None:
-        self._numbers: list[int] = numbers.tolist()
-        self._led: list[int] = led.tolist()
+    def __init__(
+        self,
+        numbers: NDArray[np.int64],
+        place: NDArray[np.intp],
+        parts: NDArray[np.float64],
+        anchors: Sequence[int],
+        lengths: Sequence[int],
+    ) -> None:
+        self._numbers = numbers
+        self._place = place
+        self._parts = parts
+        self._anchors = anchors
+        self._lengths = lengths
 
-    def __getitem__(self, number: int) -> Sequence[int]:
-        start = bisect_left(self._numbers, number)
-        end = bisect_right(self._numbers, number, start)
-        if start == end:
-            raise KeyError(number)
-        return self._led[start : min(end, start + MAX_BECAUSE)]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(dict.fromkeys(self._numbers))
-
-    def __len__(self) -> int:
-        return len(set(self._numbers))
+    def __call__(self, wanted: Iterable[int]) -> Mapping[int, Sequence[int]]:
+        """Of each entity the anchors with the largest parts, equal ones by number."""
+        of = np.zeros(len(self._numbers), np.bool_)
+        of[np.searchsorted(self._numbers, np.array(list(wanted), np.int64))] = True
+        rows = np.flatnonzero(of[self._place])
+        led = np.repeat(np.array(self._anchors, np.int64), self._lengths)[rows]
+        place = self._place[rows]
+        order = np.lexsort((led, -self._parts[rows], place))
+        place, led = place[order], led[order]
+        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        ends = np.append(starts, len(place))[1:]
+        names = led.tolist()
+        return {
+            number: names[start : min(end, start + MAX_BECAUSE)]
+            for number, start, end in zip(
+                self._numbers[place[starts]].tolist(), starts.tolist(), ends.tolist(), strict=True
+            )
+        }

@@ -8,6 +8,7 @@ from datetime import datetime
 import numpy as np
 
 from engine.answers import Answer, Item, Reason, pack_answer, pack_rest
+from engine.candidates import Candidates
 from engine.catalogue import not_found
 from engine.inputs import candidate_query, make_inputs, phase_of
 from engine.last_good import LastGood
@@ -103,7 +104,7 @@ class SimilarityFinder:
             tenant, candidate_query(inputs, asked, _SIMILAR_SOURCES)
         )
         weights = source_weights(inputs, tenant.settings.source_weights)
-        items = await rank_off_loop(candidates, inputs, weights, asked, self._turns)
+        items = await rank_off_loop(Candidates.of(candidates), inputs, weights, asked, self._turns)
         return Answer(
             items=tuple(items[: query.page_size]),
             rest=pack_rest(items[query.page_size : MAX_LIST]),
@@ -223,7 +224,7 @@ class SimilarityFinder:
         candidates.sort(key=lambda c: place[c.entity_type, c.entity_id])
         weights = source_weights(inputs, tenant.settings.source_weights)
         asked = replace(query, page_size=max(1, len(candidates)))
-        items = await rank_off_loop(candidates, inputs, weights, asked, self._turns)
+        items = await rank_off_loop(Candidates.of(candidates), inputs, weights, asked, self._turns)
         shown = {(item.entity_type, item.entity_id) for item in items}
         return RerankedList(
             tuple(items), tuple(key for key in unique if key not in shown), uuid.uuid4().hex

@@ -3,8 +3,9 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from storage.situations import Versions
 from storage.tenants import Tenant
-from storage.users import UserStore, Versions
+from storage.users import UserStore
 from storage.version_slots import Stamp
 
 _KEPT = 100_000

@@ -29,6 +29,7 @@ from storage.tenants import Tenant, TenantStore
 from storage.trends import TrendStore
 from storage.users import ProfileMaintenance
 from storage.version_slots import VersionSlots
+from storage.warming import WarmingStore
 
 T = TypeVar("T")
 
@@ -165,6 +166,7 @@ class JobContext:
         self.quotas = QuotaStore(service, maintenance)
         self.placements = PlacementStore(owner, maintenance)
         self.index_quality = IndexQualityStore(owner, maintenance)
+        self.warming = WarmingStore(maintenance)
         self.retention = RetentionStore(owner, maintenance)
         self.erasures = ErasureStore(service, maintenance)
         self.signer = ReceiptSigner(self.secret, settings.signing_key_file)

@@ -14,7 +14,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from jobs.context import JobContext, JobSettings, job_context
 from jobs.operations import run_operations
-from jobs.registry import JOBS, Job
+from jobs.registry import AT_START, JOBS, Job
 from jobs.trainer_processes import TrainerCommand
 from storage.ending import end
 from storage.exceptions import PenchantError
@@ -87,7 +87,7 @@ async def _lead(settings: JobSettings) -> None:
 
 @asynccontextmanager
 async def _scheduled(context: JobContext) -> AsyncIterator[None]:
-    """Runs every job in its interval; in the end, those under way are cancelled and awaited."""
+    """Runs one job once, the others in their intervals; cancels and awaits them in the end."""
     running: set[asyncio.Task[None]] = set()
     scheduler = AsyncIOScheduler(timezone=UTC)
 
@@ -100,6 +100,7 @@ async def _scheduled(context: JobContext) -> AsyncIterator[None]:
         finally:
             running.discard(task)
 
+    scheduler.add_job(tick, args=[AT_START], id=AT_START.name, misfire_grace_time=None)
     for job in JOBS:
         seconds = float(getattr(context.settings, job.interval))
         scheduler.add_job(

@@ -14,6 +14,7 @@ from jobs.profiles import refresh_profiles
 from jobs.quotas import measure_tenants
 from jobs.retention import keep_house
 from jobs.trending import refresh_trending
+from jobs.warming import warm_indexes
 
 RUNS = Counter(
     "penchant_job_runs_total", "Runs of periodic jobs that ended, by outcome.", ["job", "outcome"]
@@ -31,7 +32,7 @@ class Job:
     """A periodic job.
 
     Attributes:
-        interval: the setting that says how often it runs, in seconds.
+        interval: the setting that says how often it runs, in seconds; "" for `AT_START`.
         work: one run; must be safe to repeat after an interruption anywhere.
     """
 
@@ -60,6 +61,9 @@ JOBS = (
     Job("neighbours", "neighbours_interval_secs", refresh_neighbours),
     Job("index_quality", "index_quality_interval_secs", watch_indexes),
 )
+
+AT_START = Job("warming", "", warm_indexes)
+"""Runs once when a process begins to lead: after its own start, and after PostgreSQL's."""
 
 
 async def run_once(context: JobContext, names: Collection[str] | None = None) -> None:

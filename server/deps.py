@@ -37,6 +37,7 @@ from engine.tombstones import Tombstones
 from engine.trainings import Trainings
 from engine.turns import Turns
 from server.attributes import forget_attributes
+from server.renewals import Renewals
 from server.settings import Settings
 from server.tokens import TokenVerifier, token_verifier
 from server.wire_cache import WireCache
@@ -87,7 +88,7 @@ class Deps:
     quotas: TenantQuotas
     rates: RequestRates
     wire_cache: WireCache
-    cache_life_secs: float
+    renewals: Renewals
     migrations: MigrationRunner
     registry: ModelRegistry
     trainings: Trainings
@@ -132,8 +133,10 @@ def build_deps(
     )
     turns = Turns()
     known = KnownCatalogue(vectors, settings.known_catalogue_bytes)
-    life = settings.result_cache_ttl_secs
-    wire_cache = WireCache(users, settings.wire_cache_bytes if life else 0)
+    renewals = Renewals(settings.default_deadline_secs)
+    wire_cache = WireCache(
+        users, settings.wire_cache_bytes, settings.result_cache_ttl_secs, renewals.start
+    )
     keys, hasher = ApiKeyStore(maintenance), KeyHasher(secret)
     audit = AuditLog(AuditStore(database, maintenance), secret)
     return Deps(
@@ -173,7 +176,7 @@ def build_deps(
         quotas=TenantQuotas(tenants, quotas),
         rates=RequestRates(settings.workers),
         wire_cache=wire_cache,
-        cache_life_secs=life,
+        renewals=renewals,
         migrations=MigrationRunner(settings.database, settings.migrations),
         registry=ModelRegistry(tenants, models, artefacts, trainings),
         trainings=trainings,
@@ -237,6 +240,7 @@ async def connect(settings: Settings) -> AsyncIterator[Deps]:
         deps = build_deps(settings, database, maintenance, cache, artefacts, tokens)
         stack.push_async_callback(deps.answer_writer.close)
         stack.push_async_callback(deps.known_catalogue.close)
+        stack.push_async_callback(deps.renewals.close)
         await stack.enter_async_context(deps.erasure_watch)
         if settings.cache.url is not None:
             store = RedisRates(settings.cache, settings.workers)

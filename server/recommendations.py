@@ -21,13 +21,14 @@ from engine.requests import (
     check_share,
 )
 from server.attributes import fill_attributes
-from server.convert import json_to_struct
+from server.convert import json_to_struct, to_seconds
 from server.paging import hash_of
 from storage.entities import EntityKey
 from storage.exceptions import FieldViolation, InvalidArgument, Unimplemented
 from storage.tenants import Tenant
 
 _MAX_LISTED = 1000
+_MAX_STALENESS_SECS = 3600.0
 _LATER = ("scenario", "algorithm", "rotation")
 """Fields of RecommendRequest that a later version fills."""
 
@@ -77,11 +78,26 @@ def _model_version(text: str) -> tuple[str, str]:
     return name, version
 
 
+def staleness_of(request: pb.RecommendRequest) -> float:
+    """The age in seconds up to which the caller takes an answer of before a change; 0: none.
+
+    Raises:
+        InvalidArgument: negative, above an hour, or beside a freshness token.
+    """
+    seconds = to_seconds(request.max_staleness)
+    if not 0 <= seconds <= _MAX_STALENESS_SECS:
+        raise InvalidArgument.field("max_staleness", "must be 0 to 3600 seconds")
+    if seconds and request.at_least_as_fresh:
+        raise InvalidArgument.field("max_staleness", "must not be set beside at_least_as_fresh")
+    return seconds
+
+
 def _hash(request: pb.RecommendRequest, tenant: Tenant) -> bytes:
-    # What the token asks for at the least changes no answer, and must not split the cache.
+    # How fresh an answer has to be does not change it, and must not split the cache.
     bare = pb.RecommendRequest()
     bare.CopyFrom(request)
     bare.ClearField("at_least_as_fresh")
+    bare.ClearField("max_staleness")
     return hash_of(bare, tenant.tenant_id)
 
 

@@ -3,15 +3,17 @@
 A request that comes again is answered without being parsed, and its answer without being made.
 What an answer depends on stands in the version slots (storage.version_slots), which are compared at
 every hit: an answer of before a change is never given after the change was acknowledged on this
-host.
+host. Callers may allow older ones: these are given, marked, and made anew behind the call.
 """
 
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from penchant.v1 import recommendation_pb2 as pb
 from prometheus_client import Counter, Gauge
 
 from storage.version_slots import Stamp
@@ -21,7 +23,8 @@ LOOKUPS = Counter(
     "Requests looked up in the workers' own caches.",
     ["outcome"],
 )
-"""Outcomes: hit, miss, stale (what it depends on has changed, or it is too old)."""
+"""Outcomes: hit, miss, stale (what it depends on has changed, or it is too old), stale_allowed (the
+same, and given because its caller allows that)."""
 
 BYTES = Gauge(
     "penchant_wire_cache_bytes",
@@ -31,6 +34,8 @@ BYTES = Gauge(
 
 _OVERHEAD = 700  # bytes of an entry's objects, measured with tracemalloc
 _JITTER = 0.1
+_STALE = pb.RecommendResponse(stale=True).SerializeToString()
+"""Put behind an answer's bytes it sets the field: messages that are joined are merged."""
 
 
 class Versions(Protocol):
@@ -44,16 +49,21 @@ class Versions(Protocol):
         """Whether it still stands so, as far as one can know."""
         ...
 
+    def stands(self, stamp: Stamp) -> bool:
+        """Whether nothing was withdrawn since: what does not hold may be given all the same."""
+        ...
+
 
 @dataclass(slots=True)
 class _Entry:
     answer: bytes
     stamp: Stamp
     ends_at: float
+    stale_until: float
     asked_again: bool = False
 
 
-Key = tuple[str, bytes]
+Key: TypeAlias = tuple[str, bytes]
 """The tenant and the request's bytes."""
 
 
@@ -66,16 +76,28 @@ class WireCache:
     Args:
         versions: of what the answers depend on.
         limit: bytes, with an estimate of what the entries cost beside the bytes they hold; 0: off.
+        life_secs: answers end that long after they were made, or up to a tenth earlier, so that not
+            all end together; 0: off.
+        renew: has an answer made anew that was given though it does not hold.
     """
 
-    def __init__(self, versions: Versions, limit: int) -> None:
+    def __init__(
+        self,
+        versions: Versions,
+        limit: int,
+        life_secs: float,
+        renew: Callable[[Key], None],
+    ) -> None:
         self._versions = versions
-        self._limit = limit
+        self._limit = limit if life_secs > 0 else 0
+        self._life = life_secs
+        self._renew = renew
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._size = 0
         self._hits = LOOKUPS.labels("hit")
         self._misses = LOOKUPS.labels("miss")
         self._stale = LOOKUPS.labels("stale")
+        self._allowed = LOOKUPS.labels("stale_allowed")
 
     @property
     def is_on(self) -> bool:
@@ -88,43 +110,65 @@ class WireCache:
         return self._size
 
     def get(self, key: Key) -> bytes | None:
-        """The answer, if it still holds."""
+        """The answer, if it still holds, or if its caller allows one as old as it is."""
         entry = self._entries.get(key)
         if entry is None:
             self._misses.inc()
             return None
         if not self._versions.holds(entry.stamp) or time.monotonic() >= entry.ends_at:
+            return self._old(key, entry)
+        entry.asked_again = True
+        self._hits.inc()
+        return entry.answer
+
+    def _old(self, key: Key, entry: _Entry) -> bytes | None:
+        if time.monotonic() >= entry.stale_until or not self._versions.stands(entry.stamp):
             self._stale.inc()
             self._remove(key)
             return None
         entry.asked_again = True
-        self._hits.inc()
-        return entry.answer
+        self._allowed.inc()
+        self._renew(key)
+        return entry.answer + _STALE
 
     def stamp(self, tenant_id: str, user_id: str) -> Stamp:
         """What an answer to this user ("" is nobody) depends on, as it stands now."""
         return self._versions.stamp(tenant_id, user_id)
 
-    def put(self, key: Key, answer: bytes, stamp: Stamp, life_secs: float) -> None:
+    def put(
+        self,
+        key: Key,
+        answer: bytes,
+        stamp: Stamp,
+        *,
+        age_secs: float = 0.0,
+        stale_secs: float = 0.0,
+    ) -> None:
         """Keeps an answer.
 
         Args:
             stamp: taken before anything was read that the answer depends on.
-            life_secs: it ends then, or up to a tenth earlier, so that not all end together.
+            age_secs: since it was made.
+            stale_secs: the age up to which the caller takes it though it does not hold; 0: never.
         """
         cost = len(key[1]) + len(answer) + _OVERHEAD
-        if cost > self._limit // 8 or life_secs <= 0 or not self._versions.holds(stamp):
+        left = self._life - age_secs
+        if cost > self._limit // 8 or left <= 0 or not self._versions.holds(stamp):
             return
         self._remove(key)
-        life = life_secs * random.uniform(1 - _JITTER, 1)  # noqa: S311 - no secret
-        self._entries[key] = _Entry(answer, stamp, time.monotonic() + life)
+        now = time.monotonic()
+        ends_at = now + left * random.uniform(1 - _JITTER, 1)  # noqa: S311 - no secret
+        self._entries[key] = _Entry(answer, stamp, ends_at, now - age_secs + stale_secs)
         self._size += cost
         while self._size > self._limit:
             self._make_room()
         BYTES.set(self._size)
 
     def sweep(self) -> None:
-        """Drops what does not hold any more, all of it: after an erasure nothing may stay."""
+        """Drops what does not hold any more, all of it: after an erasure nothing may stay.
+
+        That means what callers would take though it does not hold, too.
+        """
         now = time.monotonic()
         for key, entry in list(self._entries.items()):
             if now >= entry.ends_at or not self._versions.holds(entry.stamp):

@@ -51,7 +51,12 @@ SERVICES: tuple[tuple[str, Callable[[Any, grpc.aio.Server], None], Callable[[Dep
         "penchant.v1.RecommendationService",
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
         lambda deps: RecommendationServicer(
-            deps.recommender, deps.finder, deps.answers, deps.wire_cache, deps.cache_life_secs
+            deps.tenants,
+            deps.recommender,
+            deps.finder,
+            deps.answers,
+            deps.wire_cache,
+            deps.renewals,
         ),
     ),
     (

@@ -23,6 +23,9 @@ _TENANT_SQL = load("tenants")
 EntityKey: TypeAlias = tuple[str, str]
 """(entity_type, entity_id)."""
 
+Look: TypeAlias = tuple[str, str, str]
+"""What an entity looks like: its type, its id, its attributes as JSON text."""
+
 
 @dataclass(frozen=True, slots=True)
 class EntityRow:

@@ -122,7 +122,7 @@ class ErasureStore:
             erased_at: datetime = await connection.fetchval(
                 _SQL["put_tombstone"], tenant.tenant_id, user_hash
             )
-            changed(connection, tenant.tenant_id)
+            changed(connection, tenant.tenant_id, withdraws=True)
             await connection.execute(_SQL["flag_tenant"], tenant.tenant_id)
         return erased_at
 
@@ -149,7 +149,7 @@ class ErasureStore:
             before = orjson.loads(
                 await connection.fetchval(_SQL["lock_tombstone"], tenant.tenant_id, user_hash)
             )
-            changed(connection, tenant.tenant_id)
+            changed(connection, tenant.tenant_id, withdraws=True)
             versions = [r["label"] for r in await connection.fetch(_SQL["versions_that_saw"], *who)]
             counts = {
                 table: int(

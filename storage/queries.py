@@ -8,7 +8,7 @@ kept, which is one for a single partition only if the number stands there.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -66,17 +66,43 @@ def candidates(
     Raises:
         KeyError: no such source.
     """
-    frame = _read(_SQL_DIR / "candidates" / "_frame.sql")
+    frame = _frame()
     texts = {**candidate_sources(), **({"item_to_item": frame["related"]} if related else {})}
     blocks = [texts[name] for name in sorted(sources)]
     if wanted:
         blocks.append(frame["wanted"])
-    text = frame["frame"].replace("{sources}", "\n    UNION ALL\n    ".join(blocks))
+    return _framed("frame", blocks, dimension, placement, seen=seen)
+
+
+@cache
+def nearest(sources: frozenset[str], dimension: int, placement: int) -> str:
+    """The statement that asks sources which search vectors for numbers and scores alone.
+
+    It is of one placement, without a filter and for all types; what a user has seen is known.
+
+    Raises:
+        KeyError: no such source.
+    """
+    blocks = [candidate_sources()[name] for name in sorted(sources)]
+    return _framed("nearest", blocks, dimension, placement, seen=False)
+
+
+def _framed(
+    name: str, blocks: Sequence[str], dimension: int, placement: int | None, *, seen: bool
+) -> str:
+    frame = _frame()
+    text = frame[name].replace("{sources}", "\n    UNION ALL\n    ".join(blocks))
+    text = text.replace("{arguments}", frame["arguments"])
     text = text.replace("{seen}", frame["seen"] if seen else "")
     text = text.replace("{eligible}", frame["eligible" if placement is None else "plain"])
     for fragment in ("eligible_plain", "entity"):
         text = text.replace(f"{{{fragment}}}", frame[fragment])
     return _of_placement(text, placement).replace("{dimension}", str(int(dimension)))
+
+
+@cache
+def _frame() -> Mapping[str, str]:
+    return _read(_SQL_DIR / "candidates" / "_frame.sql")
 
 
 @cache
@@ -120,6 +146,7 @@ def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
         kept = candidates(frozenset({name}), dimension, placement=0, related=True, wanted=True)
         yield f"candidates.{name} kept", kept
     yield "candidates.wanted", candidates(frozenset(), dimension, placement=0, wanted=True)
+    yield "candidates.nearest", nearest(frozenset({"content", "context"}), dimension, 0)
     yield "candidates.lists", remembered_lists(0)
 
 

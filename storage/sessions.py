@@ -121,7 +121,13 @@ def session_of(borrowed: Connection) -> Session:
     return session
 
 
-def changed(borrowed: Connection, tenant_id: str, user_ids: Iterable[str] | None = None) -> None:
+def changed(
+    borrowed: Connection,
+    tenant_id: str,
+    user_ids: Iterable[str] | None = None,
+    *,
+    withdraws: bool = False,
+) -> None:
     """Notes that the loan changes what answers depend on; the version slots hear when it ends.
 
     Until then no answer of the users holds.
@@ -130,11 +136,13 @@ def changed(borrowed: Connection, tenant_id: str, user_ids: Iterable[str] | None
 
     Args:
         user_ids: whose answers alone depend on it; None: all of the tenant's.
+        withdraws: nobody may get the tenant's answers of before any more, whatever staleness they
+            allow: something was erased, or an operator wants them gone.
     """
     users = None if user_ids is None else tuple(user_ids)
     session = session_of(borrowed)
     if session.slots is not None:
-        session.changes.append(session.slots.begin(tenant_id, users))
+        session.changes.append(session.slots.begin(tenant_id, users, withdraws=withdraws))
 
 
 async def keep_session(_: OwnConnection) -> None:

@@ -107,6 +107,21 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveProgress:
+    """How far a tenant's move to a placement of its own has got.
+
+    Attributes:
+        placement: where the tenant is now.
+        phase: see `storage.placements`; done where there is nothing to do.
+        index_share: how much of the index is built, 0 to 1; None while none is.
+    """
+
+    placement: int
+    phase: str
+    index_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexStats:
     """Size (bytes) and use of a tenant's placement, counted since PostgreSQL's statistics began.
 
@@ -244,7 +259,7 @@ class TenantStore:
     async def begin_erasure(self, tenant_id: str) -> None:
         """Refuses the tenant from now on; its rows go in the background. NotFound for none."""
         async with self._maintenance.connection(None) as connection:
-            changed(connection, tenant_id)
+            changed(connection, tenant_id, withdraws=True)
             if await connection.fetchval(_SQL["begin_erasure"], tenant_id) is None:
                 raise _not_found(tenant_id)
 
@@ -277,17 +292,17 @@ class TenantStore:
     async def bump_catalogue(self, tenant_id: str) -> None:
         """Makes every cached answer of a tenant unusable."""
         async with self._service.connection(tenant_id) as connection:
-            changed(connection, tenant_id)
+            changed(connection, tenant_id, withdraws=True)
             await connection.execute(_SQL["bump_catalogue"], tenant_id)
 
-    async def request_placement(self, tenant_id: str) -> tuple[int, str]:
-        """Asks for a placement of the tenant's own; the present one, and the move's phase."""
+    async def request_placement(self, tenant_id: str) -> MoveProgress:
+        """Asks for a placement of the tenant's own, and says how far that has got."""
         async with self._maintenance.transaction(None) as connection:
             await connection.execute(load("placements")["request_move"], tenant_id)
             row = await connection.fetchrow(_SQL["placement_phase"], tenant_id)
         if row is None:
             raise _not_found(tenant_id)
-        return row["placement"], row["phase"] or "done"
+        return MoveProgress(row["placement"], row["phase"] or "done", row["index_share"])
 
     async def index_stats(self, tenant_id: str) -> IndexStats:
         """Size and use of a tenant's vector index; NotFound when there is no such tenant."""

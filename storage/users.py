@@ -2,127 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.database import Database
-from storage.entities import EntityKey, EntityRow
+from storage.entities import EntityKey
 from storage.queries import load, user_situation
 from storage.sessions import changed
+from storage.situations import (
+    MOST_SEEN,
+    VECTORS,
+    Recalled,
+    Situation,
+    UserContext,
+    read_situation,
+    recall_situation,
+)
 from storage.tenants import Tenant
-from storage.vector_codecs import array_elements, halfvec_array, halfvec_rows
+from storage.vector_codecs import halfvec_array
 from storage.version_slots import Stamp
 
 _SQL = load("users")
 _ENTITIES = load("entities")
 _SEGMENTS_A_STATEMENT = 5_000
-_MOST_SEEN = 1_000  # interactions that a list of what was seen is made from
-
-
-@dataclass(slots=True)  # a hundred are made for an answer, and frozen ones take four times as long
-class HistoryItem:
-    """An entity of a user's recent history.
-
-    Attributes:
-        weight: the sum of the interactions' weights; negative means dislike.
-        vector: float16 feature vector of the most recent liked ones, else None.
-    """
-
-    entity_no: int
-    entity_type: str
-    entity_id: str
-    weight: float
-    happened_at: datetime
-    vector: NDArray[np.float16] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Versions:
-    """What a cached answer for a user depends on, of one snapshot.
-
-    Attributes:
-        catalogue_revision: changes with every change of the tenant's catalogue.
-        revision: of the user's profile; 0 for a user never seen.
-        model_revision: of the tenant's newest promotion of a model; 0 when there was none.
-        transaction_id: every transaction with a smaller number is part of the snapshot.
-    """
-
-    catalogue_revision: int
-    revision: int
-    model_revision: int
-    transaction_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class UserContext:
-    """What an answer for a user starts from, of one snapshot.
-
-    Attributes:
-        accumulator: float32, shape (dimension,), or None.
-        history: recent entities, newest first.
-        segment: the user entity's value of the tenant's segment attribute, or "".
-    """
-
-    interaction_count: int
-    accumulator: NDArray[np.float32] | None
-    history: tuple[HistoryItem, ...]
-    segment: str
-
-
-def _versions(row: Any) -> Versions:
-    return Versions(
-        catalogue_revision=row["catalogue_revision"] or 0,
-        revision=row["revision"] or 0,
-        model_revision=row["model_revision"] or 0,
-        transaction_id=row["transaction_id"],
-    )
-
-
-def _history(row: Any, vectors: int) -> tuple[HistoryItem, ...]:
-    """The entities of a history; those that were only seen, or are gone, have no number."""
-    directions = iter(halfvec_rows(row["vectors"]))
-    return tuple(
-        HistoryItem(
-            number, entity_type, entity_id, weight, happened_at,
-            next(directions) if has_vector and weight > 0 and place < vectors else None,
-        )
-        for place, (number, entity_type, entity_id, weight, happened_at, has_vector) in enumerate(
-            zip(
-                row["entity_nos"] or (),
-                row["entity_types"] or (),
-                row["entity_ids"] or (),
-                row["weights"] or (),
-                row["happened_at"] or (),
-                row["has_vector"] or (),
-                strict=True,
-            )
-        )
-        if number is not None
-    )  # fmt: skip
-
-
-def _looked_at(row: Any) -> tuple[EntityRow, ...]:
-    if not row["looked_nos"]:
-        return ()
-    directions = iter(halfvec_rows(row["looked_vectors"]))
-    return tuple(
-        EntityRow(
-            entity_type,
-            entity_id,
-            entity_no=number,
-            feature_vector=next(directions) if has_vector else None,
-        )
-        for number, entity_type, entity_id, has_vector in zip(
-            row["looked_nos"],
-            row["looked_types"],
-            row["looked_ids"],
-            row["looked_have_vector"],
-            strict=True,
-        )
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,43 +47,6 @@ class UserSegment:
     factors: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class NeighbourRows:
-    """Rows of entity_neighbours, one after the other.
-
-    Attributes:
-        entity_nos: whose rows.
-        lengths: how many neighbours each has.
-        numbers: int64, of all neighbours.
-        scores: float32, as many.
-    """
-
-    entity_nos: Sequence[int]
-    lengths: Sequence[int]
-    numbers: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """All that an answer starts from, of one snapshot.
-
-    Attributes:
-        looked_at: the entities of the request's context that there are, in its order; without
-            attributes.
-        neighbours: of the first entities of the context and the history.
-        seen: types and ids that the user has seen; None where they are too many to be listed.
-        read_at: when that was, by PostgreSQL's clock.
-    """
-
-    versions: Versions
-    read_at: datetime
-    user: UserContext
-    looked_at: tuple[EntityRow, ...]
-    neighbours: NeighbourRows
-    seen: tuple[Sequence[str], Sequence[str]] | None
-
-
 class UserStore:
     """The user_profiles table and what is read beside it, for one tenant a call."""
 
@@ -194,6 +61,10 @@ class UserStore:
         """Whether nothing has changed since, and PostgreSQL is there to have it changed."""
         return not self._database.is_away and self._database.slots.holds(stamp)
 
+    def stands(self, stamp: Stamp) -> bool:
+        """Whether nothing was withdrawn since: callers who take older answers may have this."""
+        return self._database.slots.stands(stamp)
+
     async def context(self, tenant: Tenant, user_id: str) -> UserContext:
         """A user's profile and recent history in one round trip; "" for nobody."""
         return (await self.situation(tenant, user_id)).user
@@ -205,7 +76,6 @@ class UserStore:
         *,
         looked_at: Sequence[EntityKey] = (),
         interactions: int = 200,
-        vectors: int = 30,
         neighbours_of: int = 0,
     ) -> Situation:
         """What an answer for a user starts from, in one round trip.
@@ -214,10 +84,40 @@ class UserStore:
             user_id: the user; "" for nobody.
             looked_at: names of the request's context.
             interactions: how many of the latest interactions form the history.
-            vectors: of how many of the latest entities the feature vectors are read.
             neighbours_of: of how many entities, the context's first, the neighbours are read.
         """
-        most = max(interactions, _MOST_SEEN)
+        row = await self._situation_row(
+            tenant, user_id, looked_at, interactions, VECTORS, neighbours_of
+        )
+        return read_situation(row, interactions, neighbours_of)
+
+    async def recalled_situation(
+        self,
+        tenant: Tenant,
+        user_id: str,
+        recalled: Recalled,
+        *,
+        looked_at: Sequence[EntityKey] = (),
+        interactions: int = 200,
+        neighbours_of: int = 0,
+    ) -> Situation | None:
+        """The same, where vectors of the history and neighbours are remembered, and not read.
+
+        Returns:
+            None where what is recalled does not suffice, or is of another revision.
+        """
+        row = await self._situation_row(tenant, user_id, looked_at, interactions, 0, 0)
+        return recall_situation(row, recalled, interactions, neighbours_of)
+
+    async def _situation_row(
+        self,
+        tenant: Tenant,
+        user_id: str,
+        looked_at: Sequence[EntityKey],
+        interactions: int,
+        vectors: int,
+        neighbours_of: int,
+    ) -> Any:
         async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
             row = await connection.fetchrow(
                 user_situation(tenant.placement),
@@ -231,36 +131,10 @@ class UserStore:
                 [entity_type for entity_type, _ in looked_at],
                 [entity_id for _, entity_id in looked_at],
                 neighbours_of,
-                most,
+                max(interactions, MOST_SEEN),
             )
         assert row is not None
-        seen = [
-            (entity_type, entity_id)
-            for entity_type, entity_id, seen in zip(
-                row["entity_types"] or (), row["entity_ids"] or (), row["seen"] or (), strict=True
-            )
-            if seen
-        ]
-        return Situation(
-            versions=_versions(row),
-            read_at=row["read_at"],
-            user=UserContext(
-                interaction_count=row["interaction_count"] or 0,
-                accumulator=row["accumulator"],
-                history=_history(row, vectors) if row["revision"] is not None else (),
-                segment=row["segment"] or "",
-            ),
-            looked_at=_looked_at(row),
-            neighbours=NeighbourRows(
-                row["anchor_nos"] or (),
-                row["lengths"] or (),
-                array_elements(row["neighbour_nos"], ">i8"),
-                array_elements(row["scores"], ">f4"),
-            ),
-            seen=([t for t, _ in seen], [i for _, i in seen])
-            if (row["row_count"] or 0) < most
-            else None,
-        )
+        return row
 
     async def preference(
         self, tenant: Tenant, user_id: str
@@ -324,7 +198,7 @@ class UserStore:
     async def bump(self, tenant: Tenant, like_pattern: str) -> int:
         """Makes cached answers of users by a LIKE pattern unusable; returns of how many users."""
         async with self._database.connection(tenant.tenant_id) as connection:
-            changed(connection, tenant.tenant_id)
+            changed(connection, tenant.tenant_id, withdraws=True)
             return int(
                 await connection.fetchval(_SQL["bump_users"], tenant.tenant_id, like_pattern)
             )

@@ -1,6 +1,6 @@
 """The vector store: candidates of all sources in one statement, searched beside the vectors."""
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.database import Database
 from storage.entities import EntityKey
-from storage.queries import candidates, listed, remembered_lists
+from storage.queries import candidates, listed, nearest, remembered_lists
 from storage.tenants import Tenant
 
 _LISTED = listed()
@@ -21,13 +21,12 @@ class Related:
     """What item_to_item is given in the place of a history, best first.
 
     Attributes:
-        numbers, sums: entities and the weighted sums of their scores as neighbours.
-        because: of each number the anchors that led to it, strongest first.
+        ranked: entities by the weighted sums of their scores as neighbours.
+        because: of some of their numbers the anchors that led to each, strongest first.
     """
 
-    numbers: Sequence[int]
-    sums: Sequence[float]
-    because: Mapping[int, Sequence[int]]
+    ranked: "Ranked"
+    because: Callable[[Iterable[int]], Mapping[int, Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +40,12 @@ class CandidateQuery:
         filter_path, filter_variables: a compiled filter, or None.
         excluded: (entity_type, entity_id) that must not appear.
         seen_by: user whose seen entities are left out, or None.
-        seen: types and ids of what that user has seen; None where they are to be looked up.
+        seen: (entity_type, entity_id) that this user has seen; None: to be looked up.
         profile, context: float32 unit vectors of the tenant's dimension, or None.
         history: (entity_no, weight) for item-to-item.
         related: what comes of the history, where that is known; the history is not looked at then.
         boosts: compiled filters (path, variables); the answer says which match.
-        model: numbers and scores that a trained model offers.
+        model: what a trained model offers.
         vectors: sources whose candidates are wanted with their feature vectors.
         wanted: entities of which the facts are wanted beside what the sources offer.
     """
@@ -58,14 +57,14 @@ class CandidateQuery:
     filter_variables: str | None = None
     excluded: Sequence[tuple[str, str]] = ()
     seen_by: str | None = None
-    seen: tuple[Sequence[str], Sequence[str]] | None = None
+    seen: Sequence[tuple[str, str]] | None = None
     profile: NDArray[np.float32] | None = None
     context: NDArray[np.float32] | None = None
     history: Sequence[tuple[int, float]] = ()
     related: Related | None = None
     segment: str = ""
     boosts: Sequence[tuple[str, str]] = ()
-    model: tuple[Sequence[int], Sequence[float]] = ((), ())
+    model: "Ranked | None" = None
     vectors: Collection[str] = ()
     wanted: Sequence[int] = ()
 
@@ -84,22 +83,22 @@ class EntityFacts:
     hidden: bool
     available_from: datetime | None
     available_until: datetime | None
-    is_always_shown: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        never_or_at_times = (
-            self.hidden
-            or self.key[0] == "user"
-            or self.available_from is not None
-            or self.available_until is not None
-        )
-        object.__setattr__(self, "is_always_shown", not never_or_at_times)
+    @property
+    def is_never_shown(self) -> bool:
+        """Whether it is not to be recommended at all, if not even its type is asked for."""
+        return self.hidden or self.key[0] == "user"
+
+    @property
+    def is_always_shown(self) -> bool:
+        """Whether it may be recommended at any time."""
+        at_times = self.available_from is not None or self.available_until is not None
+        return not (at_times or self.is_never_shown)
 
     def is_shown(self, at: datetime) -> bool:
-        """Whether it may be recommended at a moment, if not even its type is asked for."""
+        """Whether it may be recommended at a moment."""
         return not (
-            self.hidden
-            or self.key[0] == "user"
+            self.is_never_shown
             or (self.available_from is not None and self.available_from > at)
             or (self.available_until is not None and self.available_until <= at)
         )
@@ -140,13 +139,49 @@ class Found:
                 facts[number] = EntityFacts((record[4], record[5]), record[6], hidden, begins, ends)
         return facts
 
+    def vectors(self) -> Iterable[tuple[int, NDArray[np.float16]]]:
+        """Numbers and vectors of what was found with its vector."""
+        return [(row[1], row[7]) for row in self.rows if row[7] is not None]
+
+    def led(self) -> dict[int, Sequence[int]]:
+        """Of what item_to_item offers who led there, where PostgreSQL knows."""
+        return {row[1]: row[3] for row in self.rows if row[3]}
+
+    def by_source(self) -> dict[str, "Ranked"]:
+        """Numbers and scores of what each source offers."""
+        said: dict[str, tuple[list[int], list[float]]] = {}
+        for row in self.rows:
+            numbers, raws = said.setdefault(row[0], ([], []))
+            numbers.append(row[1])
+            raws.append(row[2])
+        return {
+            name: Ranked(np.array(numbers, np.int64), np.array(raws, np.float64))
+            for name, (numbers, raws) in said.items()
+        }
+
 
 @dataclass(frozen=True, slots=True)
-class RankedList:
-    """Entities by number with scores, best first."""
+class Ranked:
+    """Entities by number with scores, best first: int64 (n,) and float64 (n,)."""
 
-    numbers: Sequence[int]
-    scores: Sequence[float]
+    numbers: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+NOTHING = Ranked(np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Entities near vectors, by source, as a snapshot of some revision of the catalogue has them.
+
+    Attributes:
+        by_source: in no order.
+        catalogue_revision: None where nothing was found.
+    """
+
+    by_source: Mapping[str, Ranked]
+    catalogue_revision: int | None
 
 
 @dataclass(slots=True)  # hundreds are made for an answer, and frozen ones take four times as long
@@ -196,16 +231,16 @@ def _candidate(row: Any) -> Candidate:
     )
 
 
-def grouped(
-    rows: Iterable[Row], related_because: Mapping[int, Sequence[int]] | None = None
-) -> list[Candidate]:
+def _grouped(rows: Sequence[Row], related: Related | None) -> list[Candidate]:
     """Candidates by number, each with all that the sources say of it.
 
     Args:
-        related_because: what led item_to_item to an entity, where the rows do not say so.
+        related: what led item_to_item to entities, where the rows do not say so.
     """
     found: dict[int, Candidate] = {}
-    led: Mapping[int, Sequence[int]] = {} if related_because is None else related_because
+    led: Mapping[int, Sequence[int]] = {}
+    if related is not None:
+        led = related.because([row[1] for row in rows if row[0] == "item_to_item"])
     for source, number, raw, led_by, entity_type, entity_id, attributes, vector, boosts in rows:
         because = led_by or ()
         if source == "item_to_item" and not because:
@@ -226,6 +261,36 @@ def grouped(
     return [found[number] for number in sorted(found)]
 
 
+def _arguments(tenant: Tenant, query: CandidateQuery) -> Sequence[Any]:
+    """Those of a statement in the frame of sql/candidates/_frame.sql."""
+    blocked = [*query.excluded, *((query.seen or ()) if query.seen_by is not None else ())]
+    related, model = query.related, query.model
+    return (
+        tenant.tenant_id,
+        tenant.version,
+        tenant.placement,
+        query.entity_type,
+        query.limit,
+        query.filter_path,
+        query.filter_variables,
+        [entity_type for entity_type, _ in blocked],
+        [entity_id for _, entity_id in blocked],
+        query.seen_by,
+        tenant.seen_types,
+        query.profile,
+        query.context,
+        related.ranked.numbers.tolist() if related else [number for number, _ in query.history],
+        related.ranked.scores.tolist() if related else [weight for _, weight in query.history],
+        query.segment,
+        [path for path, _ in query.boosts],
+        [variables for _, variables in query.boosts],
+        model.numbers.tolist() if model else (),
+        model.scores.tolist() if model else (),
+        query.vectors,
+        query.wanted,
+    )
+
+
 class VectorStore:
     """Similarity search and the other candidate sources, for one tenant a call."""
 
@@ -235,11 +300,10 @@ class VectorStore:
     async def candidates(self, tenant: Tenant, query: CandidateQuery) -> list[Candidate]:
         """What the sources offer, in one round trip, ordered by entity number."""
         found = await self.offers(tenant, query)
-        return grouped(found.rows, query.related.because if query.related else None)
+        return _grouped(found.rows, query.related)
 
     async def offers(self, tenant: Tenant, query: CandidateQuery) -> Found:
         """The same, as the sources say it."""
-        seen = query.seen if query.seen_by is not None and query.seen is not None else ((), ())
         keep_plans = query.is_plain
         async with self._database.connection(tenant.tenant_id, keep_plans=keep_plans) as connection:
             records = await connection.fetch(
@@ -251,32 +315,33 @@ class VectorStore:
                     seen=query.seen_by is not None and query.seen is None,
                     wanted=bool(query.wanted),
                 ),
-                tenant.tenant_id,
-                tenant.version,
-                tenant.placement,
-                query.entity_type,
-                query.limit,
-                query.filter_path,
-                query.filter_variables,
-                [entity_type for entity_type, _ in query.excluded] + list(seen[0]),
-                [entity_id for _, entity_id in query.excluded] + list(seen[1]),
-                query.seen_by,
-                tenant.seen_types,
-                query.profile,
-                query.context,
-                query.related.numbers if query.related else [number for number, _ in query.history],
-                query.related.sums if query.related else [weight for _, weight in query.history],
-                query.segment,
-                [path for path, _ in query.boosts],
-                [variables for _, variables in query.boosts],
-                query.model[0],
-                query.model[1],
-                query.vectors,
-                query.wanted,
+                *_arguments(tenant, query),
             )
         return Found(records)
 
-    async def lists(self, tenant: Tenant, segment: str) -> tuple[dict[str, RankedList], int]:
+    async def nearest(self, tenant: Tenant, query: CandidateQuery) -> Nearest:
+        """What the sources that search vectors offer, by number, without a look at the entities.
+
+        Args:
+            query: plain, of such sources alone, and with what was seen.
+        """
+        async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
+            records = await connection.fetch(
+                nearest(query.sources, tenant.dimension, tenant.placement),
+                *_arguments(tenant, query),
+            )
+        return Nearest(
+            {
+                source: Ranked(
+                    np.frombuffer(numbers, ">i8").astype(np.int64),
+                    np.frombuffer(raws, ">f8").astype(np.float64),
+                )
+                for source, numbers, raws, _ in records
+            },
+            records[0][-1] if records else None,
+        )
+
+    async def lists(self, tenant: Tenant, segment: str) -> tuple[dict[str, Ranked], int]:
         """What is popular, trending and popular in a segment, whole, with the catalogue's revision.
 
         Returns:
@@ -286,7 +351,10 @@ class VectorStore:
             records = await connection.fetch(
                 remembered_lists(tenant.placement), tenant.tenant_id, tenant.version, segment
             )
-        lists = {r["source"]: RankedList(r["numbers"], r["scores"]) for r in records}
+        lists = {
+            r["source"]: Ranked(np.array(r["numbers"], np.int64), np.array(r["scores"], np.float64))
+            for r in records
+        }
         return lists, records[0]["catalogue_revision"] or 0
 
     async def score_list(

@@ -5,6 +5,9 @@ several may share one, which costs an answer made anew and nothing else. Whoever
 writes a number that was never there before, after COMMIT and before anybody is told. Whoever keeps
 an answer keeps the numbers that stood there before it was read from PostgreSQL; the answer holds
 while they are the same.
+
+A tenant has a second slot, of what was withdrawn: nothing of before may be given any more, not even
+to callers who take answers that do not hold.
 """
 
 import mmap
@@ -21,7 +24,8 @@ from numpy.typing import NDArray
 
 _TENANTS = 4096
 _USERS = 65_536
-_SLOTS = _TENANTS + _USERS
+_WITHDRAWN = _TENANTS + _USERS  # a second slot of each tenant, this much behind its first
+_SLOTS = _WITHDRAWN + _TENANTS
 _LINKED_UNTIL = 2 * _SLOTS  # behind this host's slots and those for other hosts
 _NUMBERS = _LINKED_UNTIL + 1
 _FILE = "version-slots"
@@ -39,6 +43,8 @@ class Stamp:
     user_number: int
     tenant_elsewhere: int
     user_elsewhere: int
+    withdrawn: int
+    withdrawn_elsewhere: int
 
 
 class VersionSlots:
@@ -63,8 +69,17 @@ class VersionSlots:
     def stamp(self, tenant_id: str, user_id: str) -> Stamp:
         """What stands there now; "" is nobody in particular."""
         tenant, user = _tenant_slot(tenant_id), _user_slot(tenant_id, user_id)
-        now = self._numbers
-        return Stamp(tenant, user, now[tenant], now[user], now[tenant + _SLOTS], now[user + _SLOTS])
+        now, withdrawn = self._numbers, tenant + _WITHDRAWN
+        return Stamp(
+            tenant,
+            user,
+            now[tenant],
+            now[user],
+            now[tenant + _SLOTS],
+            now[user + _SLOTS],
+            now[withdrawn],
+            now[withdrawn + _SLOTS],
+        )
 
     def holds(self, stamp: Stamp) -> bool:
         """Whether nothing has changed since, on no host that is heard of."""
@@ -81,19 +96,36 @@ class VersionSlots:
             and now[_LINKED_UNTIL] > time.monotonic_ns()
         )
 
-    def begin(self, tenant_id: str, user_ids: Iterable[str] | None = None) -> dict[int, int]:
+    def stands(self, stamp: Stamp) -> bool:
+        """Whether nothing was withdrawn since, on no host that is heard of."""
+        now, withdrawn = self._numbers, stamp.tenant_slot + _WITHDRAWN
+        return now[withdrawn] == stamp.withdrawn and (
+            not self._several_hosts
+            or (
+                now[withdrawn + _SLOTS] == stamp.withdrawn_elsewhere
+                and now[_LINKED_UNTIL] > time.monotonic_ns()
+            )
+        )
+
+    def begin(
+        self, tenant_id: str, user_ids: Iterable[str] | None = None, *, withdraws: bool = False
+    ) -> dict[int, int]:
         """No answer of these users holds until `end`.
 
         Others see a change as soon as it is committed, before its writer hears of that: whoever has
         seen it must not be given an older answer afterwards. Changes of all the tenant (None) may
         take long: what its answers depend on holds until the end.
 
+        Args:
+            withdraws: from the end on no answer of the tenant may be given that was made before.
+
         Returns:
             The change, for `end`. A writer's mark who dies stays until the slot's next change.
         """
+        change = {_tenant_slot(tenant_id) + _WITHDRAWN: 0} if withdraws else {}
         if user_ids is None:
-            return {_tenant_slot(tenant_id): 0}
-        change = {}
+            change[_tenant_slot(tenant_id)] = 0
+            return change
         for slot in {_user_slot(tenant_id, user_id) for user_id in user_ids}:
             self._next += 1
             change[slot] = self._numbers[slot] = self._next | _UNDER_WAY
@@ -107,9 +139,11 @@ class VersionSlots:
                 self._next += 1
                 self._numbers[slot] = self._next
 
-    def tell(self, tenant_id: str, user_ids: Iterable[str] | None = None) -> None:
+    def tell(
+        self, tenant_id: str, user_ids: Iterable[str] | None = None, *, withdraws: bool = False
+    ) -> None:
         """Answers of the tenant, or of these users of it alone, do not hold any more."""
-        self.end(self.begin(tenant_id, user_ids))
+        self.end(self.begin(tenant_id, user_ids, withdraws=withdraws))
 
     def numbers_here(self) -> NDArray[np.uint64]:
         """This host's slots as they are now: uint64, a copy."""

@@ -25,6 +25,8 @@ BY_NAME = {source.name: source for source in SOURCES}
 
 __all__ = [
     "BY_NAME",
+    "CONTENT",
+    "CONTEXT",
     "ITEM_TO_ITEM",
     "MODEL",
     "NEWEST",

@@ -184,8 +184,10 @@ class AdminServicer(AdminServiceServicer):
         self, request: pb.PlaceTenantRequest, context: _Context
     ) -> pb.PlaceTenantResponse:
         """Asks for a placement of the tenant's own."""
-        placement, phase = await self._administration.request_placement(request.tenant_id)
-        return pb.PlaceTenantResponse(placement=placement, phase=phase)
+        move = await self._administration.request_placement(request.tenant_id)
+        return pb.PlaceTenantResponse(
+            placement=move.placement, phase=move.phase, index_share=move.index_share
+        )
 
     async def SetInteractionType(
         self, request: pb.SetInteractionTypeRequest, context: _Context

@@ -19,6 +19,7 @@ from engine.identifiers import check_id, check_page_size
 from engine.recommender import Recommender
 from engine.requests import DEFAULT_PAGE_SIZE, RecommendQuery, check_finite
 from engine.similar import SimilarityFinder
+from engine.tenants import TenantDirectory
 from server.call import current_call, tenant_of_call
 from server.convert import embedded, fill_timestamp
 from server.errors import row_error
@@ -31,8 +32,10 @@ from server.recommendations import (
     parse_rerank,
     render_answer,
     render_items,
+    staleness_of,
 )
-from server.wire_cache import WireCache
+from server.renewals import Renewals
+from server.wire_cache import Key, WireCache
 from storage.exceptions import InvalidArgument, PenchantError
 from storage.tenants import Tenant
 from storage.users import ScoredUserRow
@@ -52,23 +55,25 @@ class RecommendationServicer(RecommendationServiceServicer):
 
     def __init__(
         self,
+        tenants: TenantDirectory,
         recommender: Recommender,
         finder: SimilarityFinder,
         answers: AnswerArchive,
         wire: WireCache,
-        life_secs: float,
+        renewals: Renewals,
     ) -> None:
         """Keeps the parts.
 
         Args:
             wire: where ready answers are kept.
-            life_secs: for how long.
+            renewals: of those that were given though they do not hold; made here.
         """
+        renewals.made_by(self._make_anew)
+        self._tenants = tenants
         self._recommender = recommender
         self._finder = finder
         self._answers = answers
         self._wire = wire
-        self._life_secs = life_secs
 
     async def Recommend(  # type: ignore[override]  # in bytes: what is kept is what is sent
         self, request: pb.RecommendRequest, context: _Context
@@ -76,11 +81,18 @@ class RecommendationServicer(RecommendationServiceServicer):
         """Entities for a user, a session or a context."""
         return await self._recommend(tenant_of_call(), request, current_call().raw)
 
+    async def _make_anew(self, key: Key) -> None:
+        """An answer of the wire cache, as the call that comes next would have it made."""
+        tenant_id, raw = key
+        tenant = await self._tenants.get(tenant_id)
+        await self._recommend(tenant, pb.RecommendRequest.FromString(raw), raw)
+
     async def _recommend(
         self, tenant: Tenant, request: pb.RecommendRequest, raw: bytes | None
     ) -> bytes:
         query = parse_recommend(request, tenant)
         fresh = check_freshness(tenant, request.at_least_as_fresh)
+        stale_secs = staleness_of(request)
         # Before anything is read: a change that comes meanwhile makes the answer unfit to be kept.
         stamp = self._wire.stamp(tenant.tenant_id, query.user_id)
         if query.page_token:
@@ -96,8 +108,8 @@ class RecommendationServicer(RecommendationServiceServicer):
         response = ready.body + embedded(_FRESHNESS, token.encode()) if token else ready.body
         once = query.record or query.explain or ready.for_once
         if raw is not None and not once:
-            left = ready.made_at + self._life_secs - time.time()
-            self._wire.put((tenant.tenant_id, raw), response, stamp, left)
+            key, age = (tenant.tenant_id, raw), max(0.0, time.time() - ready.made_at)
+            self._wire.put(key, response, stamp, age_secs=age, stale_secs=stale_secs)
         return response
 
     async def _later_page(self, tenant: Tenant, query: RecommendQuery, kind: str) -> Answer:

@@ -117,6 +117,9 @@ WHERE t.tenant_id = $1 AND t.state = 'active';
 UPDATE catalogue_revisions SET revision = nextval('revision_seq') WHERE tenant_id = $1 AND slot = 0;
 
 -- name: placement_phase
--- Where a tenant is, and how far its move has got (maintenance).
-SELECT t.placement, m.phase FROM tenants t LEFT JOIN placement_moves m USING (tenant_id)
+-- Where a tenant is, how far its move has got, and how far the index is built (maintenance).
+SELECT t.placement, m.phase, CASE WHEN m.phase = 'indexing' THEN
+    penchant_index_share(to_regclass('entities_p' || m.to_placement))
+END AS index_share
+FROM tenants t LEFT JOIN placement_moves m USING (tenant_id)
 WHERE t.tenant_id = $1 AND t.state = 'active';

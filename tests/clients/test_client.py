@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import penchant
 import pytest
 from penchant import Client, EntityDraft, Interaction, SyncClient, requests, responses
+from penchant.v1.recommendation_pb2 import RecommendResponse
 
 
 async def test_recommend_sends_arguments_and_renders_the_answer(either, seen):
@@ -46,6 +47,14 @@ async def test_recommend_sends_arguments_and_renders_the_answer(either, seen):
     assert isinstance(item.attributes["year"], int)
     assert answer.explanation is not None
     assert answer.explanation.candidate_counts == {"a": 3}
+
+
+def test_recommend_asks_for_an_older_answer_and_tells_of_it():
+    asked = requests.recommend(user_id="u1", max_staleness=timedelta(seconds=1.5))
+    assert asked.max_staleness.ToMilliseconds() == 1500
+    assert not requests.recommend(user_id="u1").HasField("max_staleness")
+    told = [responses.recommend(RecommendResponse(stale=stale)).stale for stale in (True, False)]
+    assert told == [True, False]
 
 
 async def test_calls_carry_tenant_key_and_deadline(either, seen):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.answer_log import MAX_ANCHORS, LoggedAnswer, decode, encode
 from engine.answer_replay import Outcome, boosts, explain, history, replay, scored
 from engine.answers import Answer, Item
+from engine.candidates import Candidates
 from engine.filters.compiler import CompiledFilter
 from engine.ranking import rank_as_asked
 from engine.requests import Boost, RecommendQuery
@@ -99,7 +100,7 @@ def answers(draw: st.DrawFn) -> LoggedAnswer:
         answered_at=draw(st.datetimes(timezones=st.just(UTC))),
         query=query,
         answer=Answer(
-            items=tuple(rank_as_asked(offered, inputs, weights, query)),
+            items=tuple(rank_as_asked(Candidates.of(offered), inputs, weights, query)),
             recommendation_id=draw(names),
             phase=inputs.phase,
             interaction_count=draw(st.integers(0, 2**40)),
@@ -161,7 +162,7 @@ def example(**query: Any) -> LoggedAnswer:
     inputs = Inputs("cold", None, None, anchors)
     offered = [Candidate(9, "book", "b", ["popular"], [1.0])]
     weights = {"popular": 1.0}
-    items = tuple(rank_as_asked(offered, inputs, weights, asked))
+    items = tuple(rank_as_asked(Candidates.of(offered), inputs, weights, asked))
     answer = Answer(items, recommendation_id="r", candidate_counts={"popular": 1})
     return LoggedAnswer(
         datetime(2026, 1, 1, tzinfo=UTC), asked, answer, offered, inputs, weights, True

@@ -8,7 +8,7 @@ from scipy import sparse
 from engine.models.forms import NeighbourMatrix
 from engine.offers import history_of, offers_of
 from engine.sources import Anchor
-from storage.users import HistoryItem
+from storage.situations import HistoryItem
 
 
 def matrix(
@@ -49,7 +49,8 @@ async def test_offers_name_the_entities_that_led_to_each():
     offers = await offers_of("m@1", matrix(CHAIN), [], [did(10), did(20)], limit=10)
     assert offers is not None
     # 30 from both; 10 and 20 from each other: PostgreSQL knows whether they count as seen.
-    assert dict(zip(offers.numbers, np.round(offers.scores, 4).tolist(), strict=True)) == {
+    numbers, scores = offers.ranked.numbers.tolist(), np.round(offers.ranked.scores, 4).tolist()
+    assert dict(zip(numbers, scores, strict=True)) == {
         10: 1.0, 20: 1.0, 30: 0.7,
     }  # fmt: skip
     assert offers.because[30] == (("book", "b20"), ("book", "b10"))
@@ -59,7 +60,7 @@ async def test_offers_name_the_entities_that_led_to_each():
 async def test_offers_leave_as_many_as_asked_for_besides_the_history():
     offers = await offers_of("m@1", matrix(CHAIN), [], [did(10), did(20)], limit=1)
     assert offers is not None
-    assert 30 in offers.numbers
+    assert 30 in offers.ranked.numbers
 
 
 async def test_offers_are_none_where_the_model_knows_nothing_of_the_history():
@@ -72,12 +73,14 @@ async def test_disliked_entities_repel():
     torn = await offers_of("m@1", matrix(CHAIN), [], [did(20), did(10, -5.0)], limit=10)
     assert liked is not None
     assert torn is not None
-    assert 30 in liked.numbers
-    assert 30 not in torn.numbers
+    assert 30 in liked.ranked.numbers
+    assert 30 not in torn.ranked.numbers
 
 
 async def test_age_halves_what_an_entity_says():
     model = matrix(CHAIN, half_life_days=10.0)
     offers = await offers_of("m@1", model, [], [did(20, 1.0, 10)], limit=10)
     assert offers is not None
-    assert abs(dict(zip(offers.numbers, offers.scores, strict=True))[30] - 0.25) < 1e-3
+    assert (
+        abs(dict(zip(offers.ranked.numbers, offers.ranked.scores, strict=True))[30] - 0.25) < 1e-3
+    )

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.candidates import Candidates
 from engine.item_columns import unpack_rest
 from engine.ranking import Ranking, rank_as_asked, ranking_as_asked
 from engine.requests import RecommendQuery
@@ -64,7 +65,8 @@ def causes(candidate: Candidate, source: str, inputs: Inputs) -> tuple[tuple[str
 
 
 def ranked(world) -> Ranking:
-    return ranking_as_asked(*world)
+    offered, *others = world
+    return ranking_as_asked(Candidates.of(offered), *others)
 
 
 @given(worlds())
@@ -74,7 +76,9 @@ def test_reasons_are_the_sources_by_share_and_those_that_led_them(world):
     ranking = ranked(world)
     for place, item in zip(ranking.order.tolist(), ranking.items(), strict=True):
         candidate = offered[place]
-        parts = dict(zip(ranking.names, ranking.blended.shares[place].tolist(), strict=True))
+        parts = dict(
+            zip(ranking.candidates.sources, ranking.blended.shares[place].tolist(), strict=True)
+        )
         sources = candidate.sources
         expected = sorted(
             ((source, share) for source, share in parts.items() if share > 0), key=lambda p: -p[1]
@@ -89,8 +93,8 @@ def test_reasons_are_the_sources_by_share_and_those_that_led_them(world):
 @settings(max_examples=200)
 def test_later_pages_are_the_rest_of_the_same_list(world):
     size = world[-1].page_size
-    items = rank_as_asked(*world)
     ranking = ranked(world)
+    items = rank_as_asked(ranking.candidates, *world[1:])
     looks = [(item.entity_type, item.entity_id, item.attributes) for item in items[size:]]
     rest = unpack_rest(ranking.columns(size, 500).pack())
     assert rest.items(looks) == tuple(items[size:])
@@ -101,8 +105,25 @@ def test_later_pages_are_the_rest_of_the_same_list(world):
 def test_a_candidate_of_no_weight_keeps_its_sources_as_reasons(sources):
     candidate = Candidate(1, "book", "b", sources, [0.5] * len(sources))
     (item,) = rank_as_asked(
-        [candidate], Inputs("cold", None, None, ()), {}, RecommendQuery(user_id="ada")
+        Candidates.of([candidate]),
+        Inputs("cold", None, None, ()),
+        {},
+        RecommendQuery(user_id="ada"),
     )
     assert [(reason.source, reason.share) for reason in item.reasons] == [
         (source, 1.0) for source in sources
     ]
+
+
+@given(worlds())
+def test_candidates_come_back_from_columns_as_they_were(world):
+    offered = world[0]
+    found = Candidates.of(offered).objects()
+    for before, after in zip(offered, found, strict=True):
+        said = zip(before.sources, before.raws, strict=True)
+        assert list(zip(after.sources, after.raws, strict=True)) == list(said)
+        assert (after.entity_no, after.entity_type, after.entity_id) == (
+            before.entity_no, before.entity_type, before.entity_id,
+        )  # fmt: skip
+        assert list(after.because) == list(before.because)
+        assert after.vector is before.vector

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.candidates import Candidates
 from engine.gathering import Gatherer
 from engine.inputs import candidate_query, make_inputs
 from engine.known_catalogue import KnownCatalogue
@@ -18,8 +19,9 @@ from engine.sources import NEWEST, SOURCES
 from jobs.context import JobContext
 from jobs.registry import run_once
 from storage.entities import EntityRow
-from storage.users import Situation, UserStore
-from storage.vector_store import Candidate, CandidateQuery, VectorStore
+from storage.situations import Situation
+from storage.users import UserStore
+from storage.vector_store import CandidateQuery, Ranked, VectorStore
 from tests.jobs.conftest import DIMENSION, Shop
 
 ENTITIES, USERS, LIMIT = 80, 8, 6
@@ -27,13 +29,18 @@ PLENTY = 64 * 1024 * 1024
 
 
 class CountingStore(VectorStore):
-    """Counts the statements."""
+    """Counts the statements, and those for numbers alone."""
 
-    asked = 0
+    asked = by_number = 0
 
     async def offers(self, *args: Any) -> Any:
         self.asked += 1
         return await super().offers(*args)
+
+    async def nearest(self, *args: Any) -> Any:
+        self.asked += 1
+        self.by_number += 1
+        return await super().nearest(*args)
 
     async def lists(self, *args: Any) -> Any:
         self.asked += 1
@@ -90,14 +97,27 @@ async def start(
     return replace(query, limit=LIMIT, seen=situation.seen, related=related), situation
 
 
-def plain(candidates: Sequence[Candidate]) -> list[tuple[Any, ...]]:
+def plain(candidates: Candidates) -> list[tuple[Any, ...]]:
     return [
         (
             c.entity_no, c.entity_type, c.entity_id, c.sources, c.raws, tuple(c.because),
             c.attributes, None if c.vector is None else c.vector.tobytes(), tuple(c.boosts),
         )
-        for c in candidates
+        for c in candidates.objects()
     ]  # fmt: skip
+
+
+def met(situation: Situation) -> tuple[Any, ...]:
+    """What of a situation can be recalled, or depends on it."""
+    history = [
+        (h.entity_no, h.entity_id, h.weight, None if h.vector is None else h.vector.tobytes())
+        for h in situation.user.history
+    ]
+    neighbours = {
+        number: (known.numbers.tolist(), known.scores.tolist())
+        for number, known in situation.neighbours.items()
+    }
+    return history, neighbours, situation.seen, situation.versions.catalogue_revision
 
 
 async def known_lists(known: KnownCatalogue) -> None:
@@ -120,20 +140,33 @@ async def test_candidates_are_the_same_whatever_is_known(
     remembering = Gatherer(store, known)
     asking = Gatherer(store, KnownCatalogue(store, 0))
     named: set[str] = set()
-    for _ in range(40):
-        if dice.random() < 0.15:
+    started = 0
+    for turn in range(80):
+        # While nothing changes for a time, answers come to be made from memory alone.
+        change = dice.random() if turn % 40 < 20 else 1.0
+        if change < 0.15:
             number = dice.randrange(ENTITIES)
             await put(shop, number, hidden=dice.random() < 0.5, **window(dice))
-        if dice.random() < 0.05:
+        elif change < 0.2:
             await shop.entities.delete(shop.tenant, ("item", f"e{dice.randrange(ENTITIES)}"))
-        if dice.random() < 0.05:
+        elif change < 0.25:
             await run_once(shop.context, ["trending", "neighbours"])
         exclude = tuple(("item", f"e{dice.randrange(ENTITIES)}") for _ in range(dice.randrange(4)))
-        query, situation = await start(shop, f"u{dice.randrange(USERS + 1)}", exclude)
+        user = f"u{dice.randrange(USERS + 1)}"
+        query, situation = await start(shop, user, exclude)
+        recalled = remembering.recalled(shop.tenant)
+        if recalled is not None:
+            users = UserStore(shop.context.service)
+            again = await users.recalled_situation(shop.tenant, user, recalled, neighbours_of=64)
+            if again is None:
+                remembering.surprised(shop.tenant)
+            else:
+                started += 1
+                assert met(again) == met(situation)
         if dice.random() < 0.3:
             rows = await shop.rows("SELECT entity_no FROM entities WHERE tenant_id = $1")
             offered = [int(str(no)) for (no,) in dice.sample(rows, 30)]
-            model = (offered, [1 / place for place in range(1, 31)])
+            model = Ranked(np.array(offered), 1 / np.arange(1.0, 31.0))
             query = replace(query, sources=query.sources | {"model"}, model=model)
         if dice.random() < 0.2:
             query = replace(query, seen_by=None)
@@ -141,12 +174,14 @@ async def test_candidates_are_the_same_whatever_is_known(
             query = replace(query, vectors=sorted(query.sources))
         remembered = await remembering.candidates(shop.tenant, query, situation)
         assert plain(remembered) == plain(await asking.candidates(shop.tenant, query, situation))
-        named |= {source for c in remembered for source in c.sources}
+        named |= set(remembered.sources)
         await known_lists(known)
     assert named >= {"content", "item_to_item", "model", "popular", "segment", "trending"}
+    assert store.by_number > 0
+    assert started > 0
 
 
-async def ask(shop: Shop, gatherer: Gatherer, **changes: Any) -> list[Candidate]:
+async def ask(shop: Shop, gatherer: Gatherer, **changes: Any) -> Candidates:
     query, situation = await start(shop, "u1", ())
     return await gatherer.candidates(shop.tenant, replace(query, **changes), situation)
 
@@ -187,13 +222,13 @@ async def test_what_is_known_ends_with_the_catalogue_s_next_change(
     _, situation = await start(shop, "u1", ())
     before = known.of(shop.tenant, situation.versions.catalogue_revision, "")
     assert before is not None
-    assert before.entities
+    assert len(before.entities)
     assert before.lists
     await change(shop)
     _, situation = await start(shop, "u1", ())
     after = known.of(shop.tenant, situation.versions.catalogue_revision, "")
     assert after is not None
-    assert not after.entities
+    assert not len(after.entities)
     assert not after.lists
     # An answer that started before the change is made of nothing that came after it.
     assert known.of(shop.tenant, before.revision[1], "") is None

@@ -1,5 +1,7 @@
 """Tenants' vector indexes: measured against exact search, searched more widely, built anew."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
@@ -8,6 +10,7 @@ from jobs import index_quality
 from jobs.context import JobContext
 from jobs.index_quality import LAST_STEP, STEPS, WANTED_RECALL
 from jobs.registry import run_once
+from storage.interactions import InteractionRow
 from storage.tenants import Tenant
 from storage.vector_codecs import halfvec_array
 
@@ -71,6 +74,21 @@ async def watch(context: JobContext) -> None:
 async def session_width(context: JobContext, tenant_id: str | None) -> str:
     async with context.service.connection(tenant_id) as connection:
         return str(await connection.fetchval("SELECT current_setting('hnsw.ef_search')"))
+
+
+async def test_measurement_asks_for_what_users_did_lately(context: JobContext, big: Tenant) -> None:
+    row = InteractionRow("i", "ada", "item", "unknown", "view", 1.0, datetime.now(UTC))
+    await context.interactions.ingest(big, [row])
+    before = await context.index_quality.measure(big, 100, 40, 1)
+    async with context.maintenance.connection("big") as connection:
+        # Nothing is near to a vector of length 0: it is left out, which shows that it was chosen.
+        await connection.execute(
+            "UPDATE user_profiles SET preference_vector = array_fill(0, ARRAY[16])::real[]::halfvec"
+        )
+    after = await context.index_quality.measure(big, 100, 40, 1)
+    assert before is not None
+    assert after is not None
+    assert (before.sampled_queries, after.sampled_queries) == (40, 39)
 
 
 async def test_good_index_is_measured_and_left_alone(context: JobContext, big: Tenant) -> None:

@@ -285,6 +285,29 @@ async def test_index_statistics_and_placement(library: Service):
     assert len((await library.recommend("ada", page_size=100)).items) == 60
 
 
+async def test_place_tenant_tells_how_much_of_the_index_is_built(service: Service):
+    await service.make_tenant("wide", dimension=64)
+    async with service.deps.database.connection("wide") as connection:
+        await connection.execute(
+            "INSERT INTO entities (placement, tenant_id, entity_type, entity_id, feature_vector)"
+            " SELECT 0, 'wide', 'book', 'b' || n, (SELECT array_agg(random())"
+            " FROM generate_series(1, 64) WHERE n > 0)::real[]::halfvec"
+            " FROM generate_series(1, 6000) AS n"
+        )
+    place = pb.PlaceTenantRequest(tenant_id="wide")
+    told = [await service.call("PlaceTenant", place, None)]
+    moving = asyncio.create_task(service.run_jobs())
+    while not moving.done():
+        told.append(await service.call("PlaceTenant", place, None))
+    await moving
+    told.append(await service.call("PlaceTenant", place, None))
+    shares = [t.index_share for t in told if t.HasField("index_share")]
+    assert {t.phase for t in told if t.HasField("index_share")} == {"indexing"}
+    assert shares == sorted(shares)
+    assert any(0 < share < 1 for share in shares)
+    assert (told[-1].phase, told[-1].HasField("index_share")) == ("done", False)
+
+
 async def test_every_call_finds_a_tenant_that_was_moved_meanwhile(library: Service):
     for user in ("ada", "ben"):
         for entity_id in ("b00", "b03"):

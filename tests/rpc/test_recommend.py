@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from penchant.v1 import entity_pb2, recommendation_pb2
 from penchant.v1.common_pb2 import EntityRef
@@ -290,6 +291,24 @@ REFUSED = {
         "INVALID_ARGUMENT",
         "INVALID_ARGUMENT",
         "at_least_as_fresh",
+    ),
+    "staleness below 0": (
+        dict(max_staleness=Duration(nanos=-1)),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "max_staleness",
+    ),
+    "staleness above an hour": (
+        dict(max_staleness=Duration(seconds=3600, nanos=1000)),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "max_staleness",
+    ),
+    "staleness beyond all numbers": (
+        dict(max_staleness=Duration(seconds=2**63 - 1, nanos=2**31 - 1)),
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        "max_staleness",
     ),
     "scenario": (dict(scenario="x"), "UNIMPLEMENTED", "UNIMPLEMENTED", "scenario"),
     "algorithm": (dict(algorithm="als"), "UNIMPLEMENTED", "UNIMPLEMENTED", "algorithm"),

@@ -16,6 +16,7 @@ import redis
 from storage.config import DatabaseConfig
 from storage.database import Database
 from storage.embedded import EmbeddedServers
+from storage.embedded.postgres import buffers_of
 from storage.embedded.processes import alive, read_pid, until
 from storage.exceptions import FailedPrecondition
 
@@ -205,3 +206,12 @@ async def test_start_refuses_a_socket_directory_of_somebody_else(tmp_path: Path)
             await _start(tmp_path, postgres=False)
     finally:
         sockets.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "buffers_mib"),
+    [(512, 128), (4_096, 512), (64_000, 1_024)],
+    ids=["little", "some", "much"],
+)
+def test_buffers_go_by_the_memory(memory_mib: int, buffers_mib: int) -> None:
+    assert buffers_of(memory_mib << 20) == buffers_mib << 20

@@ -223,6 +223,29 @@ async def test_content_candidates_use_the_hnsw_index_after_the_move(world: World
             assert not any("entities_p0" in line for line in plan)
 
 
+async def test_index_is_built_with_the_measured_settings(world: World) -> None:
+    await world.fill(10)
+    await world.placements.request_move("shop")
+    await world.placements.move("shop")
+    async with world.owner.connection(None) as connection:
+        options = await connection.fetchval(
+            "SELECT reloptions FROM pg_class WHERE oid = 'entities_p1_hnsw'::regclass"
+        )
+    assert options == ["m=16", "ef_construction=128"]
+
+
+@pytest.mark.parametrize(("role", "may"), [("maintenance", True), ("service", False)])
+async def test_progress_of_builds_is_told_to_maintenance_only(
+    world: World, role: str, may: bool
+) -> None:
+    async with world.owner.connection(None) as connection:
+        granted = await connection.fetchval(
+            "SELECT has_function_privilege($1, 'penchant_index_share(regclass)', 'EXECUTE')",
+            f"penchant_{role}",
+        )
+    assert granted == may
+
+
 async def test_new_partition_shows_nothing_without_a_tenant(world: World) -> None:
     await world.fill(10)
     await world.placements.request_move("shop")

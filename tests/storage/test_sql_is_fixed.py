@@ -16,7 +16,15 @@ SENDING = {
     "execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval", "prepare", "cursor",
     "copy_from_query",
 }  # fmt: skip
-READERS = {"candidates", "index_rebuild", "listed", "load", "remembered_lists", "user_situation"}
+READERS = {
+    "candidates",
+    "index_rebuild",
+    "listed",
+    "load",
+    "nearest",
+    "remembered_lists",
+    "user_situation",
+}
 """Of storage/queries.py: they give statements out of files."""
 
 FROM_MIGRATIONS = {

@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,32 @@ def test_stamp_holds_until_its_user_or_tenant_changes() -> None:
     assert [slots.holds(s) for s in (ada, ben, nobody, other)] == [False, True, True, True]
     slots.tell("a")
     assert [slots.holds(s) for s in (ben, nobody, other)] == [False, False, True]
+
+
+def test_withdrawal_is_told_beside_the_change() -> None:
+    slots = VersionSlots()
+    ada, other = slots.stamp("a", "ada"), slots.stamp("b", "ada")
+    slots.tell("a", ["ada"])
+    slots.tell("a")
+    assert (slots.holds(ada), slots.stands(ada)) == (False, True)
+    slots.tell("a", withdraws=True)
+    assert (slots.stands(ada), slots.stands(other)) == (False, True)
+    assert slots.stands(slots.stamp("a", "ada"))
+
+
+def test_withdrawal_of_another_host_counts_and_so_does_silence() -> None:
+    here, there = VersionSlots(several_hosts=True), VersionSlots()
+    here.linked_for(60)
+    stamp, before = here.stamp("a", "ada"), there.numbers_here()
+    there.tell("a", ["ada"])
+    here.tell_elsewhere(np.flatnonzero(there.numbers_here() != before).astype(np.uint32))
+    assert (here.holds(stamp), here.stands(stamp)) == (False, True)
+    here.linked_for(0)
+    assert not here.stands(stamp)
+    here.linked_for(60)
+    there.tell("a", withdraws=True)
+    here.tell_elsewhere(np.flatnonzero(there.numbers_here() != before).astype(np.uint32))
+    assert not here.stands(stamp)
 
 
 def test_processes_that_share_a_directory_see_each_others_changes(tmp_path: Path) -> None:

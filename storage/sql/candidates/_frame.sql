@@ -50,8 +50,8 @@ UNION ALL
     SELECT i.entity_type, i.entity_id FROM interactions i
     WHERE $10::text IS NOT NULL AND i.tenant_id = $1 AND i.user_id = $10 AND i.interaction_type = ANY($11::text[]);
 
--- name: frame
--- The frame around the chosen sources. Parameters:
+-- name: arguments
+-- What the frames around the chosen sources begin with. Parameters:
 -- $1 tenant_id, $2 tenant version, $3 placement, $4 entity_type or NULL (all but users),
 -- $5 candidates a source, $6 filter path, $7 filter variables,
 -- $8, $9 excluded types and ids, $10 user whose seen entities are left out or NULL, $11 types that mark seen,
@@ -59,8 +59,6 @@ UNION ALL
 -- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model,
 -- $21 sources whose candidates are wanted with their vectors, $22 numbers of entities that are wanted themselves.
 -- {placement} is $3, or the number itself: a plan that is kept (`plan_cache_mode`) is one for a single partition.
--- A row for what each source offers, with the entity itself and which boosts it matches: what two sources
--- offer comes twice, which costs less than to look every entity up once more.
 WITH blocked AS MATERIALIZED (
     SELECT x.entity_type, x.entity_id FROM unnest($8::text[], $9::text[]) AS x (entity_type, entity_id)
     {seen}
@@ -68,8 +66,25 @@ WITH blocked AS MATERIALIZED (
     SELECT $10::text AS seen_by, $11::text[] AS seen_types, $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
         $15::double precision[] AS history_weights, $16::text AS segment, $5::integer AS wanted,
         $19::bigint[] AS model_nos, $20::double precision[] AS model_scores, $3::integer AS placement,
-        $4::text AS entity_type, $6::text AS filter_path, $7::jsonb AS filter_variables, $22::bigint[] AS wanted_nos
-)
+        $4::text AS entity_type, $6::text AS filter_path, $7::jsonb AS filter_variables,
+        $17::text[] AS boost_paths, $18::jsonb[] AS boost_variables, $21::text[] AS with_vectors, $22::bigint[] AS wanted_nos
+);
+
+-- name: nearest
+-- What the chosen sources offer by number alone, a row a source: for who knows the entities. As bytes, one after the other.
+{arguments}
+SELECT o.source, string_agg(int8send(o.entity_no), '') AS numbers, string_agg(float8send(o.raw), '') AS raws,
+    (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision
+FROM (
+    {sources}
+) AS o
+WHERE (SELECT penchant_guard_read($1, $2))
+GROUP BY o.source;
+
+-- name: frame
+-- A row for what each source offers, with the entity itself and which boosts it matches: what two sources
+-- offer comes twice, which costs less than to look every entity up once more.
+{arguments}
 SELECT o.source, o.entity_no, o.raw, o.because, o.entity_type, o.entity_id,
     o.attributes::text AS attributes_text,
     CASE WHEN o.source = ANY($21::text[]) THEN o.feature_vector END AS feature_vector,

@@ -118,6 +118,7 @@ def recommend(message: recommendations.RecommendResponse) -> values.Recommendati
         next_page_token=message.next_page_token,
         freshness_token=message.freshness_token,
         explanation=explanation(message.explanation) if message.HasField("explanation") else None,
+        stale=message.stale,
     )
 
 

@@ -103,6 +103,7 @@ class Recommendations:
         next_page_token: asks for what follows; empty when nothing does.
         freshness_token: the state that the answer was computed from.
         explanation: only with `explain`.
+        stale: something may have changed since; only with `max_staleness`.
     """
 
     items: tuple[Recommendation, ...]
@@ -112,6 +113,7 @@ class Recommendations:
     next_page_token: str = ""
     freshness_token: str = ""
     explanation: Explanation | None = None
+    stale: bool = False
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.items)

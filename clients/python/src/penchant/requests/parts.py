@@ -1,9 +1,10 @@
 """The pieces that several requests share."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -35,6 +36,15 @@ def timestamp(value: datetime | None) -> Timestamp | None:
         raise ValueError(f"{value.isoformat()} needs a time zone")
     message = Timestamp()
     message.FromDatetime(value)
+    return message
+
+
+def duration(value: timedelta | None) -> Duration | None:
+    """A span of time, to the microsecond; None for none."""
+    if value is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(value)
     return message
 
 

@@ -1,8 +1,9 @@
 """Requests of RecommendationService."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
-from penchant.requests.parts import Ref, entity_ref, field_mask, one_of
+from penchant.requests.parts import Ref, duration, entity_ref, field_mask, one_of
 from penchant.v1 import recommendation_pb2 as recommendations
 
 
@@ -28,6 +29,7 @@ def recommend(
     explain: bool = False,
     at_least_as_fresh: str = "",
     record: bool = False,
+    max_staleness: timedelta | None = None,
 ) -> recommendations.RecommendRequest:
     """Entities for a user, a session or a context, best first, with reasons.
 
@@ -48,6 +50,8 @@ def recommend(
         explain: adds `source_scores` and `explanation`.
         at_least_as_fresh: the freshness token of an ingest that the answer must know of.
         record: keep what the answer is made from, for `get_recommendation`.
+        max_staleness: an answer made at most that long ago will do, though something has changed
+            since; up to an hour. Not together with `at_least_as_fresh`.
     """
     return recommendations.RecommendRequest(
         **one_of(user_id=user_id, session_id=session_id),
@@ -65,6 +69,7 @@ def recommend(
         explain=explain,
         at_least_as_fresh=at_least_as_fresh,
         record=record,
+        max_staleness=duration(max_staleness),
     )
 
 

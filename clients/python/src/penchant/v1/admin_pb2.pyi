@@ -480,21 +480,27 @@ class PlaceTenantResponse(_message.Message):
 
     PLACEMENT_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
+    INDEX_SHARE_FIELD_NUMBER: _builtins.int
     placement: _builtins.int
     """placement is where the tenant is now."""
     phase: _builtins.str
     """phase is where the move stands: requested, copying, indexing, switching, cleaning or done."""
+    index_share: _builtins.float
+    """index_share is how much of the vector index is built, 0 to 1. Absent while none is being built."""
     def __init__(
         self,
         *,
         placement: _builtins.int = ...,
         phase: _builtins.str = ...,
+        index_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_index_share", b"_index_share", "index_share", b"index_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "placement", b"placement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_share", b"_index_share", "index_share", b"index_share", "phase", b"phase", "placement", b"placement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__index_share: _TypeAlias = _typing.Literal["index_share"]  # noqa: Y015
+    _WhichOneofArgType__index_share: _TypeAlias = _typing.Literal["_index_share", b"_index_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index_share) -> _WhichOneofReturnType__index_share | None: ...
 
 Global___PlaceTenantResponse: _TypeAlias = PlaceTenantResponse  # noqa: Y015
 

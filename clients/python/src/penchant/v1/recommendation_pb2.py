@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
@@ -29,7 +30,7 @@ from penchant.v1 import access_pb2 as penchant_dot_v1_dot_access__pb2
 from penchant.v1 import common_pb2 as penchant_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n penchant/v1/recommendation.proto\x12\x0bpenchant.v1\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/access.proto\x1a\x18penchant/v1/common.proto\"\'\n\x05\x42oost\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x02 \x01(\x01\"S\n\x06Reason\x12\x0e\n\x06source\x18\x01 \x01(\t\x12*\n\nbecause_of\x18\x02 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\r\n\x05share\x18\x03 \x01(\x01\"N\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x01\x12\x12\n\nnormalized\x18\x03 \x01(\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\"\xce\x01\n\x11RecommendedEntity\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\r\n\x05score\x18\x02 \x01(\x01\x12$\n\x07reasons\x18\x03 \x03(\x0b\x32\x13.penchant.v1.Reason\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\rsource_scores\x18\x05 \x03(\x0b\x32\x18.penchant.v1.SourceScore\"\xc8\x01\n\x0b\x45xplanation\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x19\n\x11interaction_count\x18\x02 \x01(\x03\x12G\n\x10\x63\x61ndidate_counts\x18\x03 \x03(\x0b\x32-.penchant.v1.Explanation.CandidateCountsEntry\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\x1a\x36\n\x14\x43\x61ndidateCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x9e\x04\n\x10RecommendRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12\x30\n\x10\x63ontext_entities\x18\x03 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x13\n\x0b\x65ntity_type\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\'\n\x07\x65xclude\x18\x08 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x14\n\x0cinclude_seen\x18\t \x01(\x08\x12\"\n\x06\x62oosts\x18\n \x03(\x0b\x32\x12.penchant.v1.Boost\x12\x11\n\tdiversity\x18\x0b \x01(\x01\x12\x16\n\tmin_score\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x32\n\x0e\x61ttribute_mask\x18\r \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0f\n\x07\x65xplain\x18\x0e \x01(\x08\x12\x19\n\x11\x61t_least_as_fresh\x18\x0f \x01(\t\x12\x10\n\x08scenario\x18\x10 \x01(\t\x12\x11\n\talgorithm\x18\x11 \x01(\t\x12\x15\n\rmodel_version\x18\x12 \x01(\t\x12\x10\n\x08rotation\x18\x13 \x01(\x01\x12\x0e\n\x06record\x18\x14 \x01(\x08\x42\t\n\x07subjectB\x0c\n\n_min_score\"\xe8\x01\n\x11RecommendResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x19\n\x11recommendation_id\x18\x02 \x01(\t\x12\x16\n\x0emodel_versions\x18\x03 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\x12\x17\n\x0f\x66reshness_token\x18\x06 \x01(\t\x12-\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x18.penchant.v1.Explanation\"H\n\x15\x42\x61tchRecommendRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.penchant.v1.RecommendRequest\"|\n\x14\x42\x61tchRecommendResult\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.penchant.v1.RecommendResponseH\x00\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x15.penchant.v1.RowErrorH\x00\x42\x08\n\x06result\"L\n\x16\x42\x61tchRecommendResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.penchant.v1.BatchRecommendResult\"\xa0\x02\n\x16SimilarEntitiesRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x13\n\x0b\x65ntity_type\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\'\n\x07\x65xclude\x18\x06 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x16\n\tmin_score\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x0e\x61ttribute_mask\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x42\x0c\n\n_min_score\"\x8e\x01\n\x17SimilarEntitiesResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x19\n\x11recommendation_id\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\"G\n\nScoredUser\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x19\n\x11interaction_count\x18\x03 \x01(\x03\"s\n\x13SimilarUsersRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x16\n\tmin_score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"W\n\x14SimilarUsersResponse\x12&\n\x05users\x18\x01 \x03(\x0b\x32\x17.penchant.v1.ScoredUser\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x15RecommendUsersRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cinclude_seen\x18\x04 \x01(\x08\x12\x16\n\tmin_score\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"Y\n\x16RecommendUsersResponse\x12&\n\x05users\x18\x01 \x03(\x0b\x32\x17.penchant.v1.ScoredUser\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x91\x01\n\x0fTrendingRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x32\n\x0e\x61ttribute_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\xce\x01\n\x10TrendingResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x30\n\x0cwindow_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nwindow_end\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x05 \x03(\t\"\x9b\x02\n\rRerankRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12(\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x30\n\x10\x63ontext_entities\x18\x04 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\"\n\x06\x62oosts\x18\x05 \x03(\x0b\x32\x12.penchant.v1.Boost\x12\x11\n\tdiversity\x18\x06 \x01(\x01\x12\x32\n\x0e\x61ttribute_mask\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\t\n\x07subject\"\x83\x01\n\x0eRerankResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\'\n\x07missing\x18\x02 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x19\n\x11recommendation_id\x18\x03 \x01(\t\"y\n\x0fLoggedCandidate\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12/\n\rsource_scores\x18\x02 \x03(\x0b\x32\x18.penchant.v1.SourceScore\x12\r\n\x05\x62oost\x18\x03 \x01(\x01\"\xd5\x03\n\x14LoggedRecommendation\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12/\n\x0b\x61nswered_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07request\x18\x04 \x01(\x0b\x32\x1d.penchant.v1.RecommendRequest\x12-\n\x05items\x18\x05 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x16\n\x0emodel_versions\x18\x06 \x03(\t\x12-\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x18.penchant.v1.Explanation\x12\x30\n\ncandidates\x18\x08 \x03(\x0b\x32\x1c.penchant.v1.LoggedCandidate\x12\'\n\x07history\x18\t \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x15\n\rseen_excluded\x18\n \x01(\x08\x12)\n\x08settings\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\"5\n\x18GetRecommendationRequest\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\"V\n\x19GetRecommendationResponse\x12\x39\n\x0erecommendation\x18\x01 \x01(\x0b\x32!.penchant.v1.LoggedRecommendation\"8\n\x1bReplayRecommendationRequest\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\"u\n\x1cReplayRecommendationResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x11\n\tidentical\x18\x02 \x01(\x08\x12\x13\n\x0b\x64ifferences\x18\x03 \x03(\t\"S\n\x0e\x45xplainRequest\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12&\n\x06\x65ntity\x18\x02 \x01(\x0b\x32\x16.penchant.v1.EntityRef\"\x89\x01\n\x0f\x45xplainResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x15\n\x08position\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12,\n\x04item\x18\x04 \x01(\x0b\x32\x1e.penchant.v1.RecommendedEntityB\x0b\n\t_position2\xb7\x08\n\x15RecommendationService\x12^\n\tRecommend\x12\x1d.penchant.v1.RecommendRequest\x1a\x1e.penchant.v1.RecommendResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12m\n\x0e\x42\x61tchRecommend\x12\".penchant.v1.BatchRecommendRequest\x1a#.penchant.v1.BatchRecommendResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12p\n\x0fSimilarEntities\x12#.penchant.v1.SimilarEntitiesRequest\x1a$.penchant.v1.SimilarEntitiesResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12g\n\x0cSimilarUsers\x12 .penchant.v1.SimilarUsersRequest\x1a!.penchant.v1.SimilarUsersResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12m\n\x0eRecommendUsers\x12\".penchant.v1.RecommendUsersRequest\x1a#.penchant.v1.RecommendUsersResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12[\n\x08Trending\x12\x1c.penchant.v1.TrendingRequest\x1a\x1d.penchant.v1.TrendingResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12U\n\x06Rerank\x12\x1a.penchant.v1.RerankRequest\x1a\x1b.penchant.v1.RerankResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12v\n\x11GetRecommendation\x12%.penchant.v1.GetRecommendationRequest\x1a&.penchant.v1.GetRecommendationResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12\x7f\n\x14ReplayRecommendation\x12(.penchant.v1.ReplayRecommendationRequest\x1a).penchant.v1.ReplayRecommendationResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12X\n\x07\x45xplain\x12\x1b.penchant.v1.ExplainRequest\x1a\x1c.penchant.v1.ExplainResponse\"\x12\x9a\xc2\x18\x0erecommend:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n penchant/v1/recommendation.proto\x12\x0bpenchant.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penchant/v1/access.proto\x1a\x18penchant/v1/common.proto\"\'\n\x05\x42oost\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61\x63tor\x18\x02 \x01(\x01\"S\n\x06Reason\x12\x0e\n\x06source\x18\x01 \x01(\t\x12*\n\nbecause_of\x18\x02 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\r\n\x05share\x18\x03 \x01(\x01\"N\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x01\x12\x12\n\nnormalized\x18\x03 \x01(\x01\x12\x0e\n\x06weight\x18\x04 \x01(\x01\"\xce\x01\n\x11RecommendedEntity\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\r\n\x05score\x18\x02 \x01(\x01\x12$\n\x07reasons\x18\x03 \x03(\x0b\x32\x13.penchant.v1.Reason\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\rsource_scores\x18\x05 \x03(\x0b\x32\x18.penchant.v1.SourceScore\"\xc8\x01\n\x0b\x45xplanation\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x19\n\x11interaction_count\x18\x02 \x01(\x03\x12G\n\x10\x63\x61ndidate_counts\x18\x03 \x03(\x0b\x32-.penchant.v1.Explanation.CandidateCountsEntry\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x08\x1a\x36\n\x14\x43\x61ndidateCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\xd0\x04\n\x10RecommendRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12\x30\n\x10\x63ontext_entities\x18\x03 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x13\n\x0b\x65ntity_type\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\'\n\x07\x65xclude\x18\x08 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x14\n\x0cinclude_seen\x18\t \x01(\x08\x12\"\n\x06\x62oosts\x18\n \x03(\x0b\x32\x12.penchant.v1.Boost\x12\x11\n\tdiversity\x18\x0b \x01(\x01\x12\x16\n\tmin_score\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x32\n\x0e\x61ttribute_mask\x18\r \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0f\n\x07\x65xplain\x18\x0e \x01(\x08\x12\x19\n\x11\x61t_least_as_fresh\x18\x0f \x01(\t\x12\x10\n\x08scenario\x18\x10 \x01(\t\x12\x11\n\talgorithm\x18\x11 \x01(\t\x12\x15\n\rmodel_version\x18\x12 \x01(\t\x12\x10\n\x08rotation\x18\x13 \x01(\x01\x12\x0e\n\x06record\x18\x14 \x01(\x08\x12\x30\n\rmax_staleness\x18\x15 \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07subjectB\x0c\n\n_min_score\"\xf7\x01\n\x11RecommendResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x19\n\x11recommendation_id\x18\x02 \x01(\t\x12\x16\n\x0emodel_versions\x18\x03 \x03(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\x12\x17\n\x0f\x66reshness_token\x18\x06 \x01(\t\x12-\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x18.penchant.v1.Explanation\x12\r\n\x05stale\x18\x08 \x01(\x08\"H\n\x15\x42\x61tchRecommendRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.penchant.v1.RecommendRequest\"|\n\x14\x42\x61tchRecommendResult\x12\x32\n\x08response\x18\x01 \x01(\x0b\x32\x1e.penchant.v1.RecommendResponseH\x00\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x15.penchant.v1.RowErrorH\x00\x42\x08\n\x06result\"L\n\x16\x42\x61tchRecommendResponse\x12\x32\n\x07results\x18\x01 \x03(\x0b\x32!.penchant.v1.BatchRecommendResult\"\xa0\x02\n\x16SimilarEntitiesRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x13\n\x0b\x65ntity_type\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\'\n\x07\x65xclude\x18\x06 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x16\n\tmin_score\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\x0e\x61ttribute_mask\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\x42\x0c\n\n_min_score\"\x8e\x01\n\x17SimilarEntitiesResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x19\n\x11recommendation_id\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\"G\n\nScoredUser\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x19\n\x11interaction_count\x18\x03 \x01(\x03\"s\n\x13SimilarUsersRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x16\n\tmin_score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"W\n\x14SimilarUsersResponse\x12&\n\x05users\x18\x01 \x03(\x0b\x32\x17.penchant.v1.ScoredUser\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa2\x01\n\x15RecommendUsersRequest\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cinclude_seen\x18\x04 \x01(\x08\x12\x16\n\tmin_score\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_min_score\"Y\n\x16RecommendUsersResponse\x12&\n\x05users\x18\x01 \x03(\x0b\x32\x17.penchant.v1.ScoredUser\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x91\x01\n\x0fTrendingRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x32\n\x0e\x61ttribute_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\xce\x01\n\x10TrendingResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x30\n\x0cwindow_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nwindow_end\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x05 \x03(\t\"\x9b\x02\n\rRerankRequest\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12(\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x30\n\x10\x63ontext_entities\x18\x04 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\"\n\x06\x62oosts\x18\x05 \x03(\x0b\x32\x12.penchant.v1.Boost\x12\x11\n\tdiversity\x18\x06 \x01(\x01\x12\x32\n\x0e\x61ttribute_mask\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\t\n\x07subject\"\x83\x01\n\x0eRerankResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\'\n\x07missing\x18\x02 \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x19\n\x11recommendation_id\x18\x03 \x01(\t\"y\n\x0fLoggedCandidate\x12&\n\x06\x65ntity\x18\x01 \x01(\x0b\x32\x16.penchant.v1.EntityRef\x12/\n\rsource_scores\x18\x02 \x03(\x0b\x32\x18.penchant.v1.SourceScore\x12\r\n\x05\x62oost\x18\x03 \x01(\x01\"\xd5\x03\n\x14LoggedRecommendation\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12/\n\x0b\x61nswered_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07request\x18\x04 \x01(\x0b\x32\x1d.penchant.v1.RecommendRequest\x12-\n\x05items\x18\x05 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x16\n\x0emodel_versions\x18\x06 \x03(\t\x12-\n\x0b\x65xplanation\x18\x07 \x01(\x0b\x32\x18.penchant.v1.Explanation\x12\x30\n\ncandidates\x18\x08 \x03(\x0b\x32\x1c.penchant.v1.LoggedCandidate\x12\'\n\x07history\x18\t \x03(\x0b\x32\x16.penchant.v1.EntityRef\x12\x15\n\rseen_excluded\x18\n \x01(\x08\x12)\n\x08settings\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\"5\n\x18GetRecommendationRequest\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\"V\n\x19GetRecommendationResponse\x12\x39\n\x0erecommendation\x18\x01 \x01(\x0b\x32!.penchant.v1.LoggedRecommendation\"8\n\x1bReplayRecommendationRequest\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\"u\n\x1cReplayRecommendationResponse\x12-\n\x05items\x18\x01 \x03(\x0b\x32\x1e.penchant.v1.RecommendedEntity\x12\x11\n\tidentical\x18\x02 \x01(\x08\x12\x13\n\x0b\x64ifferences\x18\x03 \x03(\t\"S\n\x0e\x45xplainRequest\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12&\n\x06\x65ntity\x18\x02 \x01(\x0b\x32\x16.penchant.v1.EntityRef\"\x89\x01\n\x0f\x45xplainResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x15\n\x08position\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12,\n\x04item\x18\x04 \x01(\x0b\x32\x1e.penchant.v1.RecommendedEntityB\x0b\n\t_position2\xb7\x08\n\x15RecommendationService\x12^\n\tRecommend\x12\x1d.penchant.v1.RecommendRequest\x1a\x1e.penchant.v1.RecommendResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12m\n\x0e\x42\x61tchRecommend\x12\".penchant.v1.BatchRecommendRequest\x1a#.penchant.v1.BatchRecommendResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12p\n\x0fSimilarEntities\x12#.penchant.v1.SimilarEntitiesRequest\x1a$.penchant.v1.SimilarEntitiesResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12g\n\x0cSimilarUsers\x12 .penchant.v1.SimilarUsersRequest\x1a!.penchant.v1.SimilarUsersResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12m\n\x0eRecommendUsers\x12\".penchant.v1.RecommendUsersRequest\x1a#.penchant.v1.RecommendUsersResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12[\n\x08Trending\x12\x1c.penchant.v1.TrendingRequest\x1a\x1d.penchant.v1.TrendingResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12U\n\x06Rerank\x12\x1a.penchant.v1.RerankRequest\x1a\x1b.penchant.v1.RerankResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12v\n\x11GetRecommendation\x12%.penchant.v1.GetRecommendationRequest\x1a&.penchant.v1.GetRecommendationResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12\x7f\n\x14ReplayRecommendation\x12(.penchant.v1.ReplayRecommendationRequest\x1a).penchant.v1.ReplayRecommendationResponse\"\x12\x9a\xc2\x18\x0erecommend:read\x12X\n\x07\x45xplain\x12\x1b.penchant.v1.ExplainRequest\x1a\x1c.penchant.v1.ExplainResponse\"\x12\x9a\xc2\x18\x0erecommend:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,66 +59,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['ReplayRecommendation']._serialized_options = b'\232\302\030\016recommend:read'
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['Explain']._loaded_options = None
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['Explain']._serialized_options = b'\232\302\030\016recommend:read'
-  _globals['_BOOST']._serialized_start=198
-  _globals['_BOOST']._serialized_end=237
-  _globals['_REASON']._serialized_start=239
-  _globals['_REASON']._serialized_end=322
-  _globals['_SOURCESCORE']._serialized_start=324
-  _globals['_SOURCESCORE']._serialized_end=402
-  _globals['_RECOMMENDEDENTITY']._serialized_start=405
-  _globals['_RECOMMENDEDENTITY']._serialized_end=611
-  _globals['_EXPLANATION']._serialized_start=614
-  _globals['_EXPLANATION']._serialized_end=814
-  _globals['_EXPLANATION_CANDIDATECOUNTSENTRY']._serialized_start=760
-  _globals['_EXPLANATION_CANDIDATECOUNTSENTRY']._serialized_end=814
-  _globals['_RECOMMENDREQUEST']._serialized_start=817
-  _globals['_RECOMMENDREQUEST']._serialized_end=1359
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1362
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1594
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1596
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1668
-  _globals['_BATCHRECOMMENDRESULT']._serialized_start=1670
-  _globals['_BATCHRECOMMENDRESULT']._serialized_end=1794
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1796
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1872
-  _globals['_SIMILARENTITIESREQUEST']._serialized_start=1875
-  _globals['_SIMILARENTITIESREQUEST']._serialized_end=2163
-  _globals['_SIMILARENTITIESRESPONSE']._serialized_start=2166
-  _globals['_SIMILARENTITIESRESPONSE']._serialized_end=2308
-  _globals['_SCOREDUSER']._serialized_start=2310
-  _globals['_SCOREDUSER']._serialized_end=2381
-  _globals['_SIMILARUSERSREQUEST']._serialized_start=2383
-  _globals['_SIMILARUSERSREQUEST']._serialized_end=2498
-  _globals['_SIMILARUSERSRESPONSE']._serialized_start=2500
-  _globals['_SIMILARUSERSRESPONSE']._serialized_end=2587
-  _globals['_RECOMMENDUSERSREQUEST']._serialized_start=2590
-  _globals['_RECOMMENDUSERSREQUEST']._serialized_end=2752
-  _globals['_RECOMMENDUSERSRESPONSE']._serialized_start=2754
-  _globals['_RECOMMENDUSERSRESPONSE']._serialized_end=2843
-  _globals['_TRENDINGREQUEST']._serialized_start=2846
-  _globals['_TRENDINGREQUEST']._serialized_end=2991
-  _globals['_TRENDINGRESPONSE']._serialized_start=2994
-  _globals['_TRENDINGRESPONSE']._serialized_end=3200
-  _globals['_RERANKREQUEST']._serialized_start=3203
-  _globals['_RERANKREQUEST']._serialized_end=3486
-  _globals['_RERANKRESPONSE']._serialized_start=3489
-  _globals['_RERANKRESPONSE']._serialized_end=3620
-  _globals['_LOGGEDCANDIDATE']._serialized_start=3622
-  _globals['_LOGGEDCANDIDATE']._serialized_end=3743
-  _globals['_LOGGEDRECOMMENDATION']._serialized_start=3746
-  _globals['_LOGGEDRECOMMENDATION']._serialized_end=4215
-  _globals['_GETRECOMMENDATIONREQUEST']._serialized_start=4217
-  _globals['_GETRECOMMENDATIONREQUEST']._serialized_end=4270
-  _globals['_GETRECOMMENDATIONRESPONSE']._serialized_start=4272
-  _globals['_GETRECOMMENDATIONRESPONSE']._serialized_end=4358
-  _globals['_REPLAYRECOMMENDATIONREQUEST']._serialized_start=4360
-  _globals['_REPLAYRECOMMENDATIONREQUEST']._serialized_end=4416
-  _globals['_REPLAYRECOMMENDATIONRESPONSE']._serialized_start=4418
-  _globals['_REPLAYRECOMMENDATIONRESPONSE']._serialized_end=4535
-  _globals['_EXPLAINREQUEST']._serialized_start=4537
-  _globals['_EXPLAINREQUEST']._serialized_end=4620
-  _globals['_EXPLAINRESPONSE']._serialized_start=4623
-  _globals['_EXPLAINRESPONSE']._serialized_end=4760
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=4763
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=5842
+  _globals['_BOOST']._serialized_start=230
+  _globals['_BOOST']._serialized_end=269
+  _globals['_REASON']._serialized_start=271
+  _globals['_REASON']._serialized_end=354
+  _globals['_SOURCESCORE']._serialized_start=356
+  _globals['_SOURCESCORE']._serialized_end=434
+  _globals['_RECOMMENDEDENTITY']._serialized_start=437
+  _globals['_RECOMMENDEDENTITY']._serialized_end=643
+  _globals['_EXPLANATION']._serialized_start=646
+  _globals['_EXPLANATION']._serialized_end=846
+  _globals['_EXPLANATION_CANDIDATECOUNTSENTRY']._serialized_start=792
+  _globals['_EXPLANATION_CANDIDATECOUNTSENTRY']._serialized_end=846
+  _globals['_RECOMMENDREQUEST']._serialized_start=849
+  _globals['_RECOMMENDREQUEST']._serialized_end=1441
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1444
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1691
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1693
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1765
+  _globals['_BATCHRECOMMENDRESULT']._serialized_start=1767
+  _globals['_BATCHRECOMMENDRESULT']._serialized_end=1891
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1893
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1969
+  _globals['_SIMILARENTITIESREQUEST']._serialized_start=1972
+  _globals['_SIMILARENTITIESREQUEST']._serialized_end=2260
+  _globals['_SIMILARENTITIESRESPONSE']._serialized_start=2263
+  _globals['_SIMILARENTITIESRESPONSE']._serialized_end=2405
+  _globals['_SCOREDUSER']._serialized_start=2407
+  _globals['_SCOREDUSER']._serialized_end=2478
+  _globals['_SIMILARUSERSREQUEST']._serialized_start=2480
+  _globals['_SIMILARUSERSREQUEST']._serialized_end=2595
+  _globals['_SIMILARUSERSRESPONSE']._serialized_start=2597
+  _globals['_SIMILARUSERSRESPONSE']._serialized_end=2684
+  _globals['_RECOMMENDUSERSREQUEST']._serialized_start=2687
+  _globals['_RECOMMENDUSERSREQUEST']._serialized_end=2849
+  _globals['_RECOMMENDUSERSRESPONSE']._serialized_start=2851
+  _globals['_RECOMMENDUSERSRESPONSE']._serialized_end=2940
+  _globals['_TRENDINGREQUEST']._serialized_start=2943
+  _globals['_TRENDINGREQUEST']._serialized_end=3088
+  _globals['_TRENDINGRESPONSE']._serialized_start=3091
+  _globals['_TRENDINGRESPONSE']._serialized_end=3297
+  _globals['_RERANKREQUEST']._serialized_start=3300
+  _globals['_RERANKREQUEST']._serialized_end=3583
+  _globals['_RERANKRESPONSE']._serialized_start=3586
+  _globals['_RERANKRESPONSE']._serialized_end=3717
+  _globals['_LOGGEDCANDIDATE']._serialized_start=3719
+  _globals['_LOGGEDCANDIDATE']._serialized_end=3840
+  _globals['_LOGGEDRECOMMENDATION']._serialized_start=3843
+  _globals['_LOGGEDRECOMMENDATION']._serialized_end=4312
+  _globals['_GETRECOMMENDATIONREQUEST']._serialized_start=4314
+  _globals['_GETRECOMMENDATIONREQUEST']._serialized_end=4367
+  _globals['_GETRECOMMENDATIONRESPONSE']._serialized_start=4369
+  _globals['_GETRECOMMENDATIONRESPONSE']._serialized_end=4455
+  _globals['_REPLAYRECOMMENDATIONREQUEST']._serialized_start=4457
+  _globals['_REPLAYRECOMMENDATIONREQUEST']._serialized_end=4513
+  _globals['_REPLAYRECOMMENDATIONRESPONSE']._serialized_start=4515
+  _globals['_REPLAYRECOMMENDATIONRESPONSE']._serialized_end=4632
+  _globals['_EXPLAINREQUEST']._serialized_start=4634
+  _globals['_EXPLAINREQUEST']._serialized_end=4717
+  _globals['_EXPLAINRESPONSE']._serialized_start=4720
+  _globals['_EXPLAINRESPONSE']._serialized_end=4857
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=4860
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=5939
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -244,6 +245,7 @@ class RecommendRequest(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     ROTATION_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """user_id is a user, 1 to 255 bytes. One never seen before is no error."""
     session_id: _builtins.str
@@ -313,6 +315,14 @@ class RecommendRequest(_message.Message):
         with the mask present returns none.
         """
 
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """max_staleness allows an answer that was made at most that long ago, though the user's interactions,
+        the catalogue, the model or the settings have changed since. It is then made anew behind the call,
+        for the next one. Default: never. INVALID_ARGUMENT when negative, above an hour, or together with
+        at_least_as_fresh.
+        """
+
     def __init__(
         self,
         *,
@@ -336,10 +346,11 @@ class RecommendRequest(_message.Message):
         model_version: _builtins.str = ...,
         rotation: _builtins.float = ...,
         record: _builtins.bool = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "attribute_mask", b"attribute_mask", "min_score", b"min_score", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "attribute_mask", b"attribute_mask", "max_staleness", b"max_staleness", "min_score", b"min_score", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "algorithm", b"algorithm", "at_least_as_fresh", b"at_least_as_fresh", "attribute_mask", b"attribute_mask", "boosts", b"boosts", "context_entities", b"context_entities", "diversity", b"diversity", "entity_type", b"entity_type", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "min_score", b"min_score", "model_version", b"model_version", "page_size", b"page_size", "page_token", b"page_token", "record", b"record", "rotation", b"rotation", "scenario", b"scenario", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "algorithm", b"algorithm", "at_least_as_fresh", b"at_least_as_fresh", "attribute_mask", b"attribute_mask", "boosts", b"boosts", "context_entities", b"context_entities", "diversity", b"diversity", "entity_type", b"entity_type", "exclude", b"exclude", "explain", b"explain", "filter", b"filter", "include_seen", b"include_seen", "max_staleness", b"max_staleness", "min_score", b"min_score", "model_version", b"model_version", "page_size", b"page_size", "page_token", b"page_token", "record", b"record", "rotation", b"rotation", "scenario", b"scenario", "session_id", b"session_id", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -365,6 +376,7 @@ class RecommendResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FRESHNESS_TOKEN_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     recommendation_id: _builtins.str
     """recommendation_id names this computed list; pass it on with the interactions it leads to. Answers
     from a cache share it.
@@ -373,6 +385,10 @@ class RecommendResponse(_message.Message):
     """next_page_token asks for the items that follow; empty when there are none."""
     freshness_token: _builtins.str
     """freshness_token names the state this answer was computed from."""
+    stale: _builtins.bool
+    """stale is true when something that the answer depends on may have changed since it was made; only with
+    max_staleness.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedEntity]:
         """items are the recommendations, best first."""
@@ -399,10 +415,11 @@ class RecommendResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         freshness_token: _builtins.str = ...,
         explanation: Global___Explanation | None = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "explanation", b"explanation", "freshness_token", b"freshness_token", "items", b"items", "model_versions", b"model_versions", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "explanation", b"explanation", "freshness_token", b"freshness_token", "items", b"items", "model_versions", b"model_versions", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "stale", b"stale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,200 @@
+"""Entities as a worker remembers them, each in a place of its own."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.entities import EntityKey, Look
+from storage.vector_store import EntityFacts, Ranked
+
+_NEVER, _ALWAYS, _AT_TIMES = range(3)  # whether an entity may be shown
+_FIRST = 1024
+_GONE: Look = ("", "", "{}")
+_OF_A_FACT = 900  # bytes beside attributes and a vector, measured with tracemalloc
+_OF_A_VECTOR = 130  # bytes beside its elements
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What may be taken of a ranking: places of known entities, intp (n,), and float64 (n,)."""
+
+    places: NDArray[np.intp]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What must not be shown.
+
+    Attributes:
+        keys: of the entities.
+        numbers: of some of them, which need not be known.
+    """
+
+    keys: Sequence[EntityKey]
+    numbers: Collection[int]
+
+
+class KnownEntities:
+    """Facts and vectors of entities; a number without facts is that of an entity that is no more.
+
+    Attributes:
+        looks: by place, what it looks like.
+        vectors: by number, float16 (dimension,), also of entities that are not known themselves.
+    """
+
+    def __init__(self) -> None:
+        self.looks: list[Look] = []
+        self._facts: list[EntityFacts | None] = []
+        self._places: dict[int, int] = {}
+        self._of_keys: dict[EntityKey, int] = {}
+        self.vectors: dict[int, NDArray[np.float16]] = {}
+        self._numbers = np.zeros(_FIRST, np.int64)
+        self._shown = np.zeros(_FIRST, np.uint8)
+        self._blocked = np.zeros(_FIRST, np.bool_)
+        self._of_facts = self._of_vectors = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes, as estimated."""
+        return self._of_facts + self._of_vectors
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._places
+
+    def get(self, number: int) -> EntityFacts | None:
+        """What is known of an entity.
+
+        Raises:
+            KeyError: nothing is.
+        """
+        return self._facts[self._places[number]]
+
+    def learn(self, number: int, facts: EntityFacts | None) -> None:
+        """Takes in an entity; None: it is no more."""
+        if number in self._places:
+            return
+        place = self._places[number] = len(self._facts)
+        if place == len(self._numbers):
+            self._grow()
+        self._facts.append(facts)
+        self._numbers[place] = number
+        self._of_facts += _OF_A_FACT
+        if facts is None:
+            self.looks.append(_GONE)
+            return
+        self._of_facts += len(facts.attributes)
+        self.looks.append((*facts.key, facts.attributes))
+        self._of_keys[facts.key] = place
+        if facts.is_always_shown:
+            self._shown[place] = _ALWAYS
+        elif not facts.is_never_shown:
+            self._shown[place] = _AT_TIMES
+
+    def learn_vector(self, number: int, vector: NDArray[np.float16]) -> None:
+        """Takes in the vector of an entity, whether the entity itself is known or not."""
+        if number not in self.vectors:
+            self.vectors[number] = vector
+            self._of_vectors += _OF_A_VECTOR + vector.nbytes
+
+    def forget_vectors(self) -> None:
+        """Leaves the entities as they are known, without their vectors."""
+        self.vectors.clear()
+        self._of_vectors = 0
+
+    def head(self, ranked: Ranked, depth: int) -> Chosen:
+        """The first of a ranking up to one that is not known, or is shown at times only.
+
+        Those that are never shown are not among them. It stays as it is for as long as this does.
+        """
+        head = self.places_of(ranked.numbers[:depth].tolist())
+        unsure = np.flatnonzero((head < 0) | (self._shown[head] == _AT_TIMES))
+        sure = head[: unsure[0]] if len(unsure) else head
+        kept = np.flatnonzero(self._shown[sure] == _ALWAYS)
+        return Chosen(sure[kept], ranked.scores[kept])
+
+    def best_of_head(self, head: Chosen, limit: int, blocked: Blocked) -> Chosen | None:
+        """The first of a head that are not blocked; None: they are less than the limit."""
+        places = self.of_keys(blocked.keys)
+        self._blocked[places] = True
+        kept = np.flatnonzero(~self._blocked[head.places])[:limit]
+        self._blocked[places] = False
+        return Chosen(head.places[kept], head.scores[kept]) if len(kept) == limit else None
+
+    def best(self, ranked: Ranked, limit: int, blocked: Blocked, at: datetime) -> Chosen | None:
+        """The first entities of a ranking that may be shown; None: too little is known to say."""
+        wanted = limit + len(blocked.keys)
+        places = self.of_keys(blocked.keys)
+        self._blocked[places] = True
+        try:
+            while True:
+                numbers = ranked.numbers[:wanted].tolist()
+                head = self.places_of(numbers)
+                kept = np.flatnonzero(self._may_be_shown(head, at))
+                unknown = self._first_unknown(numbers, head, blocked)
+                kept = kept[kept < unknown][:limit]
+                if len(kept) == limit:
+                    break
+                if unknown < len(head):
+                    return None
+                if wanted >= len(ranked.numbers):
+                    break
+                wanted *= 2
+        finally:
+            self._blocked[places] = False
+        return Chosen(head[kept], ranked.scores[kept])
+
+    def missing(self, ranked: Ranked, depth: int, blocked: Blocked) -> list[int]:
+        """Numbers of a ranking that are not known, of its first or, where all are, of the next."""
+        depth += len(blocked.numbers)
+        while True:
+            found = [
+                number
+                for number in ranked.numbers[:depth].tolist()
+                if number not in self._places and number not in blocked.numbers
+            ]
+            if found or depth >= len(ranked.numbers):
+                return found
+            depth *= 2
+
+    @staticmethod
+    def _first_unknown(numbers: Sequence[int], head: NDArray[np.intp], blocked: Blocked) -> int:
+        for place in np.flatnonzero(head < 0).tolist():
+            if numbers[place] not in blocked.numbers:
+                return int(place)
+        return len(head)
+
+    def places_of(self, numbers: Iterable[int]) -> NDArray[np.intp]:
+        """The places of entities by number; -1 for one that is not known."""
+        return np.array(list(map(self._places.get, numbers, repeat(-1))), np.intp)
+
+    def of_keys(self, keys: Iterable[EntityKey]) -> list[int]:
+        """The places of those of some keys that are known."""
+        found = self._of_keys
+        return [found[key] for key in keys if key in found]
+
+    def numbers(self, places: NDArray[np.intp]) -> NDArray[np.int64]:
+        """The numbers of entities by place."""
+        return self._numbers[places]
+
+    def _may_be_shown(self, places: NDArray[np.intp], at: datetime) -> NDArray[np.bool_]:
+        states = self._shown[places]  # of what is not known any other's, and without effect
+        may = (states == _ALWAYS) & (places >= 0)
+        for row in np.flatnonzero(states == _AT_TIMES).tolist():
+            facts = self._facts[places[row]] if places[row] >= 0 else None
+            may[row] = facts is not None and facts.is_shown(at)
+        shown: NDArray[np.bool_] = may & ~self._blocked[places]
+        return shown
+
+    def _grow(self) -> None:
+        for name in ("_numbers", "_shown", "_blocked"):
+            old: NDArray[Any] = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.zeros_like(old)]))
