@@ -32,11 +32,12 @@ class EntityDraft:
     fields: frozenset[str] = frozenset({"attributes"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InteractionDraft:
     """Something a user did; None stands for the default of the proto's field.
 
-    A session's `user_id` is `session:` and the session's id.
+    A session's `user_id` is `session:` and the session's id. Not frozen, for speed alone: to make
+    one takes a third of the time, and batches make thousands.
     """
 
     user_id: str

@@ -28,9 +28,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ack:
-    """An interaction is committed."""
+    """An interaction is committed. Not frozen, for speed alone, as drafts."""
 
     interaction_id: str
     received_at: datetime
@@ -74,17 +74,21 @@ def _micros(value: datetime) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
-def _payload_hash(draft: InteractionDraft, metadata: str | None) -> bytes:
+def _payload_hash(draft: InteractionDraft, metadata: str | None, packer: msgpack.Packer) -> bytes:
     parts = (
         draft.user_id, draft.entity_type, draft.entity_id, draft.interaction_type, draft.weight,
         metadata, None if draft.timestamp is None else _micros(draft.timestamp),
         draft.recommendation_id, draft.position,
     )  # fmt: skip
-    return blake2b(msgpack.packb(parts), digest_size=16).digest()
+    return blake2b(packer.pack(parts), digest_size=16).digest()
 
 
 def _check(
-    tenant: Tenant, draft: InteractionDraft, now: datetime, tombstones: Tombstones
+    tenant: Tenant,
+    draft: InteractionDraft,
+    now: datetime,
+    tombstones: Tombstones,
+    packer: msgpack.Packer,
 ) -> InteractionRow:
     if draft.interaction_id:
         check_id(draft.interaction_id, "interaction.interaction_id")
@@ -113,22 +117,13 @@ def _check(
     if tenant.has_erased_users:
         user_hash = tombstones.hash(tenant.tenant_id, draft.user_id)
         entity_hash = tombstones.hash_entity(tenant.tenant_id, draft.entity_type, draft.entity_id)
+    # By place: names double what it takes to make one.
     return InteractionRow(
-        interaction_id=draft.interaction_id or str(uuid.uuid4()),
-        user_id=draft.user_id,
-        entity_type=draft.entity_type,
-        entity_id=draft.entity_id,
-        interaction_type=draft.interaction_type,
-        weight=weight,
-        timestamp=timestamp,
-        metadata=metadata,
-        recommendation_id=draft.recommendation_id or None,
-        position=draft.position,
-        payload_hash=_payload_hash(draft, metadata),
-        touches_profile=weight != 0 or kind.marks_seen,
-        user_hash=user_hash,
-        entity_hash=entity_hash,
-    )
+        draft.interaction_id or str(uuid.uuid4()), draft.user_id, draft.entity_type,
+        draft.entity_id, draft.interaction_type, weight, timestamp, metadata,
+        draft.recommendation_id or None, draft.position, _payload_hash(draft, metadata, packer),
+        weight != 0 or kind.marks_seen, None, user_hash, entity_hash,
+    )  # fmt: skip
 
 
 def _refusal(row: InteractionRow, outcome: IngestOutcome) -> PenchantError:
@@ -298,12 +293,13 @@ def _check_all(
     tombstones: Tombstones,
 ) -> list[InteractionRow | PenchantError]:
     checked: list[InteractionRow | PenchantError] = []
+    packer = msgpack.Packer()
     for draft in drafts:
         if isinstance(draft, PenchantError):
             checked.append(draft)
             continue
         try:
-            checked.append(_check(tenant, draft, now, tombstones))
+            checked.append(_check(tenant, draft, now, tombstones, packer))
         except InvalidArgument as error:
             checked.append(error)
     return checked

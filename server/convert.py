@@ -83,12 +83,11 @@ def to_datetime(timestamp: Timestamp, field: str) -> datetime:
     Raises:
         InvalidArgument: outside the years 1 to 9999, or nanos outside their range.
     """
-    if not (
-        _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND and 0 <= timestamp.nanos < 1_000_000_000
-    ):
+    seconds, nanos = timestamp.seconds, timestamp.nanos
+    if not (_FIRST_SECOND <= seconds <= _LAST_SECOND and 0 <= nanos < 1_000_000_000):
         raise InvalidArgument.field(field, "is no valid timestamp")
-    value = _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
-    return min(max(value, _FIRST), _LAST)
+    value = _EPOCH + timedelta(0, seconds, nanos // 1000)
+    return value if _FIRST < value < _LAST else min(max(value, _FIRST), _LAST)
 
 
 def fill_timestamp(target: Timestamp, value: datetime | None) -> None:

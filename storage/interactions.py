@@ -19,9 +19,9 @@ REBUILD_SLICE = 500
 """Users whose profiles one statement makes anew."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InteractionRow:
-    """An interaction, checked and complete.
+    """An interaction, checked and complete. Not frozen, for speed alone, as drafts.
 
     Attributes:
         metadata: JSON text or None.
@@ -48,9 +48,9 @@ class InteractionRow:
     entity_hash: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IngestOutcome:
-    """What became of one row: stored now, stored before (duplicate), or refused.
+    """What became of one row: stored now, stored before (duplicate), or refused. Not frozen.
 
     Attributes:
         transaction_id: number of the transaction that stored it; 0 where refused.

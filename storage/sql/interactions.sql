@@ -40,7 +40,9 @@ WITH guard AS MATERIALIZED (
     ON CONFLICT (placement, tenant_id, entity_type, entity_id) DO NOTHING
     RETURNING entity_no
 ), landmarks AS MATERIALIZED (
-    SELECT f.user_id, max(f.happened_at) AS landmark,
+    -- Of a grid, a cell as wide as e^20: a profile mostly has the same one, and what is added to it
+    -- needs no factor.
+    SELECT f.user_id, to_timestamp(floor(date_part('epoch', max(f.happened_at)) * $18 / 20) * 20 / $18) AS landmark,
         count(*) FILTER (WHERE f.weight <> 0) AS interaction_count,
         max(f.happened_at) FILTER (WHERE f.weight <> 0) AS last_interaction_at
     FROM fresh f WHERE f.touches_profile
@@ -66,11 +68,12 @@ WITH guard AS MATERIALIZED (
     FROM landmarks l LEFT JOIN gains g USING (user_id)
     ORDER BY l.user_id
     ON CONFLICT (tenant_id, user_id) DO UPDATE SET
-        -- The row's landmark stays until the exponent has grown to 20: e^20 is far from a float's end.
+        -- An exponent may reach 20 in a cell and 10 beyond it: e^30 is far from a float's end.
         accumulator = CASE
             WHEN EXCLUDED.accumulator IS NULL THEN p.accumulator
             WHEN p.accumulator IS NULL THEN EXCLUDED.accumulator
-            WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 20 THEN
+            WHEN EXCLUDED.landmark = p.landmark THEN p.accumulator + EXCLUDED.accumulator
+            WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 10 THEN
                 penchant_rebase(p.accumulator,
                     exp(-least($18 * date_part('epoch', EXCLUDED.landmark - p.landmark), 700)))
                 + EXCLUDED.accumulator
@@ -83,12 +86,13 @@ WITH guard AS MATERIALIZED (
         landmark = CASE
             WHEN EXCLUDED.accumulator IS NULL THEN p.landmark
             WHEN p.accumulator IS NULL THEN EXCLUDED.landmark
-            WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 20 THEN EXCLUDED.landmark
+            WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 10 THEN EXCLUDED.landmark
             ELSE p.landmark
         END,
         interaction_count = p.interaction_count + EXCLUDED.interaction_count,
         last_interaction_at = greatest(p.last_interaction_at, EXCLUDED.last_interaction_at),
-        preference_stale = true, revision = nextval('revision_seq'), updated_at = now()
+        -- EXCLUDED has drawn one already.
+        preference_stale = true, revision = EXCLUDED.revision, updated_at = now()
 )
 SELECT n.interaction_id IS NOT NULL AS stored,
     i.refused IS TRUE AS refused,
@@ -164,24 +168,25 @@ WITH wanted AS MATERIALIZED (
     LEFT JOIN entities e ON e.placement = $2 AND e.tenant_id = $1
         AND e.entity_type = i.entity_type AND e.entity_id = i.entity_id
 ), landmarks AS (
-    SELECT user_id, max(happened_at) AS landmark, count(*) AS interaction_count
+    SELECT user_id, to_timestamp(floor(date_part('epoch', max(happened_at)) * $4 / 20) * 20 / $4) AS landmark,
+        max(happened_at) AS newest, count(*) AS interaction_count
     FROM events GROUP BY user_id
 ), shares AS MATERIALIZED (
     SELECT v.user_id, v.feature_vector,
         v.weight * exp(-least($4 * date_part('epoch', l.landmark - v.happened_at), 700)) AS factor
     FROM landmarks l JOIN events v USING (user_id)
 ), sums AS (
-    SELECT l.user_id, l.landmark, l.interaction_count, sum(
+    SELECT l.user_id, l.landmark, l.newest, l.interaction_count, sum(
         l2_normalize(v.feature_vector)::vector * array_fill(
             CASE WHEN abs(v.factor) < 1e-12 THEN 0 ELSE v.factor END::real, ARRAY[vector_dims(v.feature_vector)]
         )::vector
     ) FILTER (WHERE v.feature_vector IS NOT NULL) AS accumulator
     FROM landmarks l JOIN shares v USING (user_id)
-    GROUP BY l.user_id, l.landmark, l.interaction_count
+    GROUP BY l.user_id, l.landmark, l.newest, l.interaction_count
 )
 UPDATE user_profiles p
 SET accumulator = s.accumulator, landmark = coalesce(s.landmark, 'epoch'),
-    interaction_count = coalesce(s.interaction_count, 0), last_interaction_at = s.landmark,
+    interaction_count = coalesce(s.interaction_count, 0), last_interaction_at = s.newest,
     preference_stale = true, revision = nextval('revision_seq'), updated_at = now()
 FROM wanted w LEFT JOIN sums s USING (user_id)
 WHERE p.tenant_id = $1 AND p.user_id = w.user_id;

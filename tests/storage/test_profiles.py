@@ -105,6 +105,42 @@ async def test_accumulator_is_the_reference_whatever_the_order(
     await check(maintenance_database, events)
 
 
+@pytest.mark.parametrize("days", [-30, -5, 5, 30])
+async def test_accumulator_grows_on_from_a_landmark_off_the_grid(
+    database: Database, maintenance_database: Database, days: int
+):
+    choose = random.Random(5)
+    tenant = await make_tenant(database, maintenance_database, 5)
+    store = InteractionStore(database)
+    events = random_events(choose, 80, 40 * HALF_LIFE)
+    await store.ingest(tenant, events[:40])
+    async with maintenance_database.connection(None) as connection:
+        await connection.execute(
+            "UPDATE user_profiles SET landmark = landmark + make_interval(days => $1),"
+            " accumulator = penchant_scale(accumulator, exp($2::double precision))",
+            days,
+            -RATE * days * 86_400,
+        )
+    await store.ingest(tenant, events[40:])
+    await check(maintenance_database, events)
+
+
+async def test_profiles_of_one_time_share_their_landmark(
+    database: Database, maintenance_database: Database
+):
+    tenant = await make_tenant(database, maintenance_database, 6)
+    store = InteractionStore(database)
+    events = random_events(random.Random(6), 80, HALF_LIFE)
+    await store.ingest(tenant, events)
+    async with maintenance_database.connection(None) as connection:
+        before = await connection.fetch("SELECT DISTINCT landmark FROM user_profiles")
+        await store.rebuild_profiles(tenant, ["ada", "ben"])
+        rebuilt = await connection.fetch("SELECT DISTINCT landmark FROM user_profiles")
+    assert len(before) == 1
+    assert rebuilt == before
+    await check(maintenance_database, events)
+
+
 async def test_accumulator_is_exact_under_concurrent_batches_and_repeats(
     database: Database, maintenance_database: Database
 ):

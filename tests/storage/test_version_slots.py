@@ -13,7 +13,9 @@ from storage import queries, sessions
 from storage.database import Database
 from storage.version_slots import VersionSlots
 
-_BUMPS = re.compile(r"nextval\('revision_seq'\)|INSERT INTO model_promotions|penchant_move_switch")
+_BUMPS = re.compile(
+    r"nextval\('revision_seq'\)|EXCLUDED\.revision|INSERT INTO model_promotions|penchant_move_switch"
+)
 _NOT_ANSWERS = {
     "api_keys": "a worker reads the keys twice a second",
     "flag_restored": "what is refused from then on changes no answer",
