@@ -14,7 +14,8 @@ from storage.database import Database
 from storage.version_slots import VersionSlots
 
 _BUMPS = re.compile(
-    r"nextval\('revision_seq'\)|EXCLUDED\.revision|INSERT INTO model_promotions|penchant_move_switch"
+    r"nextval\('revision_seq'\)|EXCLUDED\.revision"
+    r"|INSERT INTO model_promotions|penchant_move_switch"
 )
 _NOT_ANSWERS = {
     "api_keys": "a worker reads the keys twice a second",
