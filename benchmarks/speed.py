@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,10 @@ async def run(
     steps = Steps(console)
     configure_logs("json", "info")
     async with world(directory, steps) as made:
-        bench = Bench(made, FORMS[arguments.form], arguments.gowalla, arguments.ml100k)
+        form = FORMS[arguments.form]
+        if arguments.dimension is not None:
+            form = replace(form, dimension=arguments.dimension)
+        bench = Bench(made, form, arguments.gowalla, arguments.ml100k)
         for row in rows:
             with steps.step(f"row {row.name}", 1):
                 results[row.name] = await row.measure(bench)
@@ -153,6 +157,7 @@ def options() -> argparse.ArgumentParser:
         )
     parser.add_argument("--gowalla", type=Path, help="folder with train.txt.gz and valid.txt.gz")
     parser.add_argument("--ml100k", type=Path, help="folder with u.data")
+    parser.add_argument("--dimension", type=int, help="of the vectors, in the place of the form's")
     parser.add_argument("--keep", type=Path, help="folder to fill once and take again")
     parser.add_argument(
         "--record", action="store_true", help="put the table into docs/performance.md"
