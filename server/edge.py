@@ -18,7 +18,7 @@ from server.audit import CallAudit
 from server.authentication import Authenticator
 from server.call import CURRENT_CALL, REQUEST_ID_KEY, SANE_REQUEST_ID, Call
 from server.errors import domain_error, reason_of, status_code, to_status
-from server.handlers import Context, Handler, Work, rebuild
+from server.handlers import Context, Handler, Work, metadata_of, rebuild
 from server.hot_path import HotPath, Known
 from server.methods import Method
 from server.metrics import Metrics
@@ -254,9 +254,7 @@ class Edge:
         if method.scope is None:
             return
         if self._authenticator is not None:
-            call.principal = await self._authenticator.authenticate(
-                context.invocation_metadata() or ()
-            )
+            call.principal = await self._authenticator.authenticate(metadata_of(context))
         if call.tenant_id is None:
             call.tenant_id = call.principal.tenant_id
         call.principal.require(method.scope)
@@ -330,7 +328,7 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
     """The request id, the caller's if it is sane, and the tenant ids that are given."""
     request_id = None
     tenant_ids = set()
-    for key, value in context.invocation_metadata() or ():
+    for key, value in metadata_of(context):
         if key == TENANT_HEADER:
             tenant_ids.add(_text(value))
         elif key == REQUEST_ID_KEY and SANE_REQUEST_ID.fullmatch(_text(value)):

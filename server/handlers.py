@@ -5,7 +5,8 @@ bytes come in and are parsed in one place.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
@@ -17,8 +18,21 @@ from storage.exceptions import InvalidArgument, Unimplemented
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 Work: TypeAlias = Callable[[], Awaitable[Any]]
 Around: TypeAlias = Callable[[str, Handler], Handler]
+
+
+INVOCATION_METADATA: ContextVar[Metadata] = ContextVar("penchant_invocation_metadata")
+"""Of the running call. gRPC makes it once to find the handler, and anew whenever it is asked."""
+
+
+def metadata_of(context: Context) -> Metadata:
+    """What the caller sent along: names and values."""
+    found = INVOCATION_METADATA.get(None)
+    if found is None:
+        found = cast("Metadata", context.invocation_metadata() or ())
+    return found
 
 
 class Serve(Protocol):
@@ -123,6 +137,7 @@ class _Guarded(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         name = handler_call_details.method
+        INVOCATION_METADATA.set(handler_call_details.invocation_metadata or ())
         made = self._made.get(name)
         if made is not None:
             return made

@@ -16,6 +16,7 @@ from engine.tenants import TENANT_HEADER
 from server.admission import Admission
 from server.authentication import API_KEY_KEY, AUTHORIZATION_KEY
 from server.call import REQUEST_ID_KEY, SANE_REQUEST_ID, Call
+from server.handlers import metadata_of
 from server.quotas import RequestQuotas
 from server.wire_cache import WireCache
 from storage.tenants import Tenant
@@ -96,7 +97,7 @@ class HotPath:
 
     def _who_asks(self, context: Context, scope: str) -> tuple[Tenant, Principal, str] | None:
         tenant_id = key = text = request_id = None
-        for name, value in context.invocation_metadata() or ():
+        for name, value in metadata_of(context):
             if name == TENANT_HEADER and tenant_id is None:
                 tenant_id = value
             elif name in _CREDENTIALS and key is None:
