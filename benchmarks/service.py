@@ -69,9 +69,13 @@ async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 @asynccontextmanager
 async def service(
-    directory: Path, workers: int, *, metrics_port: int = 0
+    directory: Path, workers: int, *, metrics_port: int = 0, **changes: Any
 ) -> AsyncIterator[Settings]:
-    """The whole service with its own servers; periodic jobs run at the start and never again."""
+    """The whole service with its own servers; periodic jobs run at the start and never again.
+
+    Args:
+        changes: of other settings.
+    """
     settings = Settings(
         port=0,
         metrics_port=metrics_port,
@@ -88,6 +92,7 @@ async def service(
         max_connection_age_secs=_STREAM_SECS,
         database=DatabaseConfig(url=None),
         cache=RedisCacheConfig(url=None),
+        **changes,
     )
     configure_logs("auto", "error")
     async with running_service(settings) as actual:

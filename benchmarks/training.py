@@ -154,7 +154,10 @@ async def run(data: Interactions, config: AlsConfig, rounds: int) -> dict[str, f
             await ingest(opened, log_of(data), _unseen)
             await prepare(actual, everything=False)
         async with AsyncExitStack() as stack:
-            actual = await stack.enter_async_context(service(Path(directory), 2))
+            # What workers remember of the catalogue grows with their callers, to its own bound.
+            actual = await stack.enter_async_context(
+                service(Path(directory), 2, known_catalogue_bytes=0)
+            )
             opened = await stack.enter_async_context(channels(f"127.0.0.1:{actual.port}", 4))
             await create_model(opened[0], "als", "als", config.model_dump(exclude_none=True))
             stub = recommendation_pb2_grpc.RecommendationServiceStub(opened[0])
