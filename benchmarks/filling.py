@@ -32,7 +32,8 @@ def halfvec(vector: NDArray[Any]) -> bytes:
     return len(vector).to_bytes(2, "big") + b"\0\0" + vector.astype(">f2").tobytes()
 
 
-async def _know_vectors(world: World) -> None:
+async def know_vectors(world: World) -> None:
+    """Lets vectors go to PostgreSQL as `halfvec` makes them."""
     schema = await world.postgres.fetchval(
         "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
     )
@@ -51,7 +52,7 @@ async def copy_entities(
     world: World, tenant_id: str, size: int, dimension: int, advance: Advance
 ) -> None:
     """The generator's entities, straight into the table: before anybody has asked for them."""
-    await _know_vectors(world)
+    await know_vectors(world)
     done = 0
     for block in generator.entities(size, dimension):
         rows = (

@@ -151,6 +151,7 @@ async def sizes(bench: Bench) -> Result:
 async def recall_of(bench: Bench, tenant: str) -> float:
     """The share of the truly nearest 20 of users' profiles that a search as the service's finds."""
     world, dimension = bench.world, bench.form.dimension
+    await filling.know_vectors(world)
     vectors = await filling.vectors_of(world, tenant, _SAMPLES)
     placement, width = await filling.search_of(world, tenant)
     column = f"feature_vector::halfvec({dimension})"
