@@ -13,7 +13,7 @@ from storage.entities import EntityKey, Look
 from storage.vector_store import EntityFacts, Ranked
 
 _NEVER, _ALWAYS, _AT_TIMES = range(3)  # whether an entity may be shown
-_FIRST = 1024
+_FIRST = 64  # places that there is room for at first; it doubles
 _GONE: Look = ("", "", "{}")
 _OF_A_FACT = 900  # bytes beside attributes and a vector, measured with tracemalloc
 _OF_A_VECTOR = 130  # bytes beside its elements
