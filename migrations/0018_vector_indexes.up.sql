@@ -98,8 +98,12 @@ $$;
 -- runs it only; moves run as the schema's owner, who lends their eyes for this one number.
 CREATE FUNCTION penchant_index_share(target regclass) RETURNS double precision
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    -- Blocks of the table that were read: the graph grows while they are.
-    SELECT max(p.blocks_done::double precision / nullif(p.blocks_total, 0))
+    -- Blocks of the table that were read: the graph grows while they are. PostgreSQL tells all of them as
+    -- done while it is in the first, of which no more rows can have come than a block holds, 291.
+    SELECT max(CASE
+        WHEN p.blocks_done = p.blocks_total AND p.tuples_done <= 291 THEN 0
+        ELSE p.blocks_done::double precision / nullif(p.blocks_total, 0)
+    END)
     FROM pg_stat_progress_create_index p
     WHERE p.relid = target AND p.datid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
 $$;

@@ -246,6 +246,36 @@ async def test_progress_of_builds_is_told_to_maintenance_only(
     assert granted == may
 
 
+async def test_a_build_in_its_first_block_is_not_told_as_whole(world: World) -> None:
+    # PostgreSQL tells all blocks as done while it is in the first.
+    async with world.owner.connection(None) as connection:
+        await connection.execute(
+            "CREATE TABLE vectors AS SELECT ARRAY[n, 1, 1]::real[]::halfvec(3) AS v, n"
+            " FROM generate_series(1, 1000) AS n"
+        )
+        await connection.execute(
+            "CREATE FUNCTION halting(v halfvec, n integer) RETURNS halfvec LANGUAGE plpgsql"
+            " IMMUTABLE AS $$ BEGIN PERFORM pg_sleep(0.02) WHERE n < 30; RETURN v; END $$"
+        )
+
+    async def build() -> None:
+        async with world.owner.connection(None) as connection:
+            await connection.execute(
+                "CREATE INDEX ON vectors USING hnsw ((halting(v, n)::halfvec(3)) halfvec_l2_ops)"
+            )
+
+    building = asyncio.create_task(build())
+    told: list[float] = []
+    async with world.owner.connection(None) as connection:
+        while not building.done():
+            share = await connection.fetchval("SELECT penchant_index_share('vectors')")
+            if share is not None:
+                told.append(share)
+    await building
+    assert told[:10] == [0.0] * 10
+    assert told == sorted(told)
+
+
 async def test_new_partition_shows_nothing_without_a_tenant(world: World) -> None:
     await world.fill(10)
     await world.placements.request_move("shop")
