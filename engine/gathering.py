@@ -180,10 +180,11 @@ class _Gathering:
         names = sorted(name for name, said in chosen.items() if len(said.places))
         places = _joined([chosen[name].places for name in names], np.intp)
         offered_by = np.repeat(np.arange(len(names)), [len(chosen[n].places) for n in names])
-        numbers, first, items = np.unique(
-            entities.numbers(places), return_index=True, return_inverse=True
-        )
-        order = np.argsort(items, kind="stable")
+        numbers = entities.numbers(places)
+        order = np.argsort(numbers, kind="stable")
+        numbers, places, offered_by = numbers[order], places[order], offered_by[order]
+        is_first = np.diff(numbers, prepend=-1) > 0
+        numbers, items = numbers[is_first], np.cumsum(is_first) - 1
         vectors: list[NDArray[np.float16] | None] = [None] * len(numbers)
         for place, name in enumerate(names):
             if name in query.vectors:
@@ -195,10 +196,10 @@ class _Gathering:
             led = query.related.because(entities.numbers(chosen[ITEM_TO_ITEM.name].places))
         return Candidates(
             numbers=numbers,
-            looks=[entities.looks[place] for place in places[first].tolist()],
+            looks=[entities.looks[place] for place in places[is_first].tolist()],
             sources=names,
-            items=items[order],
-            offered_by=offered_by[order],
+            items=items,
+            offered_by=offered_by,
             raws=_joined([chosen[name].scores for name in names], np.float64)[order],
             led=led,
             vectors=vectors,

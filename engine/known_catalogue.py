@@ -25,7 +25,8 @@ BYTES = Gauge(
 
 _OF_A_LISTED = 16  # bytes of a number and a score
 _OF_A_LIST = 350  # bytes beside them
-_WORTH_LISTING = 3  # answers of one revision; a catalogue that changes all the time is not listed
+_WORTH_KNOWING = 5  # answers of one revision: not who is asked for seldom, or changes all the time
+_COUNTED = 10_000  # tenants of which the answers are counted
 _HEAD = 4  # times what is wanted of a list
 _FAMILIAR = 3  # answers in turn in which nothing was new
 
@@ -48,7 +49,6 @@ class KnownTenant:
         self.entities = KnownEntities()
         self.neighbours: dict[int, Neighbours] = {}
         self.lists: dict[tuple[str, str], Ranked] = {}
-        self.answers = 0
         self._heads: dict[int, Chosen] = {}  # of lists that are kept, so that their ids stay theirs
         self.counted = 0
         self._of_lists = self._of_neighbours = 0
@@ -141,11 +141,14 @@ class KnownCatalogue:
         vectors: where lists are read.
         limit: bytes, as estimated; tenants that were not asked for longest go first, and who alone
             has taken them all loses what takes most. 0: nothing is remembered.
+        worth: answers of one revision from which on a tenant is remembered.
     """
 
-    def __init__(self, vectors: VectorStore, limit: int) -> None:
+    def __init__(self, vectors: VectorStore, limit: int, *, worth: int = _WORTH_KNOWING) -> None:
         self._vectors = vectors
         self._limit = limit
+        self._worth = worth
+        self._asked: OrderedDict[int, tuple[Revision, int]] = OrderedDict()
         self._tenants: OrderedDict[int, KnownTenant] = OrderedDict()
         self._size = 0
         self._listing: dict[int, asyncio.Task[None]] = {}
@@ -171,19 +174,31 @@ class KnownCatalogue:
         if self._limit <= 0 or (known is not None and known.revision > revision):
             return None
         if known is None or known.revision != revision:
-            self._size -= known.counted if known is not None else 0
+            self._forget(tenant)
+            if not self._is_worth(tenant, revision):
+                return None
             known = self._tenants[tenant.tenant_no] = KnownTenant(revision)
         self._tenants.move_to_end(tenant.tenant_no)
-        known.answers += 1
-        if (
-            known.answers >= _WORTH_LISTING
-            and tenant.tenant_no not in self._listing
-            and known.ranked("segment", segment) is None
-        ):
+        if tenant.tenant_no not in self._listing and known.ranked("segment", segment) is None:
             task = asyncio.create_task(self._list(tenant, known, segment))
             self._listing[tenant.tenant_no] = task
             task.add_done_callback(lambda _: self._listing.pop(tenant.tenant_no, None))
         return known
+
+    def _forget(self, tenant: Tenant) -> None:
+        known = self._tenants.pop(tenant.tenant_no, None)
+        self._size -= known.counted if known is not None else 0
+
+    def _is_worth(self, tenant: Tenant, revision: Revision) -> bool:
+        """Counts an answer; whether there were enough of its revision."""
+        counted, answers = self._asked.pop(tenant.tenant_no, (revision, 0))
+        answers = answers + 1 if counted == revision else 1
+        if answers >= self._worth:
+            return True
+        self._asked[tenant.tenant_no] = (revision, answers)
+        if len(self._asked) > _COUNTED:
+            self._asked.popitem(last=False)
+        return False
 
     def recalled(self, tenant: Tenant) -> Recalled | None:
         """What an answer of the tenant need not read; None: it is to read everything."""

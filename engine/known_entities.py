@@ -1,5 +1,6 @@
 """Entities as a worker remembers them, each in a place of its own."""
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,9 @@ from storage.vector_store import EntityFacts, Ranked
 _NEVER, _ALWAYS, _AT_TIMES = range(3)  # whether an entity may be shown
 _FIRST = 64  # places that there is room for at first; it doubles
 _GONE: Look = ("", "", "{}")
-_OF_A_FACT = 900  # bytes beside attributes and a vector, measured with tracemalloc
-_OF_A_VECTOR = 130  # bytes beside its elements
+# Bytes, measured with tracemalloc, and a tenth for what malloc takes.
+_OF_A_FACT = 400  # beside the id and the attributes
+_OF_A_VECTOR = 200  # beside its elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class KnownEntities:
 
     def __init__(self) -> None:
         self.looks: list[Look] = []
-        self._facts: list[EntityFacts | None] = []
+        self._at_times: dict[int, EntityFacts] = {}  # by place, of those that are shown at times
         self._places: dict[int, int] = {}
         self._of_keys: dict[EntityKey, int] = {}
         self.vectors: dict[int, NDArray[np.float16]] = {}
@@ -65,39 +67,33 @@ class KnownEntities:
         return self._of_facts + self._of_vectors
 
     def __len__(self) -> int:
-        return len(self._facts)
+        return len(self.looks)
 
     def __contains__(self, number: object) -> bool:
         return number in self._places
-
-    def get(self, number: int) -> EntityFacts | None:
-        """What is known of an entity.
-
-        Raises:
-            KeyError: nothing is.
-        """
-        return self._facts[self._places[number]]
 
     def learn(self, number: int, facts: EntityFacts | None) -> None:
         """Takes in an entity; None: it is no more."""
         if number in self._places:
             return
-        place = self._places[number] = len(self._facts)
+        place = self._places[number] = len(self.looks)
         if place == len(self._numbers):
             self._grow()
-        self._facts.append(facts)
         self._numbers[place] = number
         self._of_facts += _OF_A_FACT
         if facts is None:
             self.looks.append(_GONE)
             return
-        self._of_facts += len(facts.attributes)
-        self.looks.append((*facts.key, facts.attributes))
-        self._of_keys[facts.key] = place
+        entity_type, entity_id = facts.key
+        key = (sys.intern(entity_type), entity_id)
+        self._of_facts += len(entity_id) + len(facts.attributes)
+        self.looks.append((*key, facts.attributes))
+        self._of_keys[key] = place
         if facts.is_always_shown:
             self._shown[place] = _ALWAYS
         elif not facts.is_never_shown:
             self._shown[place] = _AT_TIMES
+            self._at_times[place] = facts
 
     def learn_vector(self, number: int, vector: NDArray[np.float16]) -> None:
         """Takes in the vector of an entity, whether the entity itself is known or not."""
@@ -189,8 +185,7 @@ class KnownEntities:
         states = self._shown[places]  # of what is not known any other's, and without effect
         may = (states == _ALWAYS) & (places >= 0)
         for row in np.flatnonzero(states == _AT_TIMES).tolist():
-            facts = self._facts[places[row]] if places[row] >= 0 else None
-            may[row] = facts is not None and facts.is_shown(at)
+            may[row] = places[row] >= 0 and self._at_times[int(places[row])].is_shown(at)
         shown: NDArray[np.bool_] = may & ~self._blocked[places]
         return shown
 

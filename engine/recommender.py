@@ -41,7 +41,7 @@ from storage.vector_store import CandidateQuery, VectorStore
 MAX_LIST = 500
 """Items of a list over all its pages."""
 
-_LAYOUT = 5  # of cached answers; part of the key
+_LAYOUT = 6  # of cached answers; part of the key
 _HISTORY = 200  # interactions that the sources look at
 _HISTORY_OF_MODEL = 3000  # a model takes in more, at little cost
 _OFFERED = 4  # times the page, by a model: hidden and seen ones drop out in PostgreSQL

@@ -103,15 +103,15 @@ class Authenticator:
         """
         if key is None:
             return None if self.is_required else ANONYMOUS
-        given = _credentials([(key, text or "")])
+        given = _credential(key, text or "")
         if not self.is_required:
             return None
-        if not given[0].startswith(PREFIX):
-            return None if self._tokens is None else self._tokens.known(given[0])
+        if not given.startswith(PREFIX):
+            return None if self._tokens is None else self._tokens.known(given)
         if not self._ring.is_trusted:
             return None
         try:
-            return self._ring.find(given[0])
+            return self._ring.find(given)
         except FailedPrecondition:
             return None
 
@@ -156,17 +156,19 @@ class Authenticator:
 
 
 def _credentials(metadata: Iterable[tuple[str, str | bytes]]) -> list[str]:
-    """What is given, each text once; with a scheme other than Bearer it is kept, and wrong."""
-    found: dict[str, None] = {}
-    for key, value in metadata:
-        if key not in {AUTHORIZATION_KEY, API_KEY_KEY}:
-            continue
-        text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else value).strip()
+    """What is given, each text once."""
+    given = [(k, v) for k, v in metadata if k in {AUTHORIZATION_KEY, API_KEY_KEY}]
+    return list(dict.fromkeys(_credential(key, value) for key, value in given))
+
+
+def _credential(key: str, value: str | bytes) -> str:
+    """The key or token; with a scheme other than Bearer it is kept, and wrong."""
+    text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else value).strip()
+    if key == AUTHORIZATION_KEY:
         scheme, _, rest = text.partition(" ")
-        if key == AUTHORIZATION_KEY and scheme.lower() == "bearer":
-            text = rest.strip()
-        found[text] = None
-    return list(found)
+        if scheme.lower() == "bearer":
+            return rest.strip()
+    return text
 
 
 def _wrong() -> Unauthenticated:

@@ -109,8 +109,9 @@ class Edge:
         found = hot.find(raw, context, method.scope or "", self.admission)
         if found is None:
             return None
-        outcome = _Outcome()
+        outcome = _IN_ORDER
         if found.wait and self._quotas is not None:
+            outcome = _Outcome()
             answer = self._refuse(outcome, context, found, self._quotas)
         elif found.answer is not None:
             answer = found.answer
@@ -322,6 +323,9 @@ class _Outcome:
             self.reason = reason_of(known)
         if isinstance(known, QuotaExceeded):
             self.quota, self.logged = known.quota, known.logged
+
+
+_IN_ORDER = _Outcome()
 
 
 def _metadata_of(context: Context) -> tuple[str, set[str]]:

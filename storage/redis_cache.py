@@ -1,10 +1,11 @@
 """The result cache in Redis: never a record, so that everything that goes wrong is a miss."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TypeVar
+from zlib import crc32
 
 import redis.asyncio as redis
 from prometheus_client import Counter
@@ -16,10 +17,15 @@ from storage.breaker import Breaker
 from storage.config import RedisCacheConfig
 from storage.ending import end
 
-_SEAL_BYTES = 16
+T = TypeVar("T")
+
+_NAME_BYTES = 16
+_SEAL_BYTES = _NAME_BYTES + 4
 
 LOOKUPS = Counter("penchant_result_cache", "Look-ups in the result cache.", ["outcome"])
 """Outcomes: hit, miss, error (which is a miss too)."""
+
+_HIT, _MISS, _ERROR = map(LOOKUPS.labels, ("hit", "miss", "error"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,8 @@ class RedisCache:
     leaves Redis alone, and only the background asks whether it is back. The keys hold every version
     that an answer depends on, read from PostgreSQL before the look-up: so a Redis that is lost,
     flushed, frozen or old can make answers slower and never wrong. A value carries a hash of its
-    key and itself, so that an answer to another question is none either.
+    key and a checksum of itself, so that neither an answer to another question nor a damaged one is
+    taken for one.
     """
 
     def __init__(self, config: RedisCacheConfig) -> None:
@@ -64,17 +71,13 @@ class RedisCache:
 
     async def get(self, key: str) -> bytes | None:
         """The value of a key; None when it is not there or Redis does not answer in time."""
-        value: bytes | None = None
-        if self._allows():
-            async with self._asking():
-                found = await self._redis.get(key)
-                if found is not None:
-                    value = await self._opened(key, found)
+        value = await self._in_time(self._value(key)) if self._allows() else None
         if value is None:
             self._misses += 1
+            _MISS.inc()
         else:
             self._hits += 1
-        LOOKUPS.labels("miss" if value is None else "hit").inc()
+            _HIT.inc()
         return value
 
     async def set(self, key: str, value: bytes, ttl_secs: float | None = None) -> None:
@@ -85,8 +88,8 @@ class RedisCache:
             self._config.default_ttl_secs if ttl_secs is None else ttl_secs,
             self._config.max_ttl_secs,
         )
-        async with self._asking():
-            await self._redis.set(key, _seal(key, value) + value, px=max(1, int(ttl * 1000)))
+        sealed = _seal(key, value) + value
+        await self._in_time(self._redis.set(key, sealed, px=max(1, int(ttl * 1000))))
 
     async def ping(self) -> bool:
         """Whether Redis answers in time; also what closes an open breaker again."""
@@ -103,8 +106,8 @@ class RedisCache:
         """Counters of this process, and the memory that Redis says it uses (0 when away)."""
         memory = 0
         if self._allows():
-            async with self._asking():
-                memory = int((await self._redis.info("memory"))["used_memory"])
+            told = await self._in_time(self._redis.info("memory"))
+            memory = int(told["used_memory"]) if told is not None else 0
         return CacheStats(self._hits, self._misses, self._errors, self._breaker.closed, memory)
 
     async def close(self) -> None:
@@ -119,28 +122,32 @@ class RedisCache:
             self._probe = asyncio.create_task(self.ping())
         return self._breaker.closed
 
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
+    async def _in_time(self, asked: Awaitable[T]) -> T | None:
+        """What Redis answers; None when it does not, or not in time."""
         try:
             async with asyncio.timeout(self._longest):
-                yield
+                found = await asked
         except (RedisError, OSError, TimeoutError) as error:
             self._errors += 1
-            LOOKUPS.labels("error").inc()
+            _ERROR.inc()
             self._breaker.failed(error)
-        else:
-            self._breaker.succeeded()
+            return None
+        self._breaker.succeeded()
+        return found
 
-    async def _opened(self, key: str, found: object) -> bytes:
-        if isinstance(found, bytes) and found[:_SEAL_BYTES] == _seal(key, found[_SEAL_BYTES:]):
-            return found[_SEAL_BYTES:]
+    async def _value(self, key: str) -> bytes | None:
+        found = await self._redis.get(key)
+        if found is None:
+            return None
+        if isinstance(found, bytes):
+            value = found[_SEAL_BYTES:]
+            if found[:_SEAL_BYTES] == _seal(key, value):
+                return value
         # Damaged, or the answer to another question: then the connection has lost its place.
         await self._redis.connection_pool.disconnect(inuse_connections=False)
         raise InvalidResponse("the value is not the one of the key")
 
 
 def _seal(key: str, value: bytes) -> bytes:
-    name = key.encode()
-    digest = blake2b(len(name).to_bytes(4, "big") + name, digest_size=_SEAL_BYTES)
-    digest.update(value)
-    return digest.digest()
+    name = blake2b(key.encode(), digest_size=_NAME_BYTES).digest()
+    return name + crc32(value).to_bytes(_SEAL_BYTES - _NAME_BYTES, "big")

@@ -12,6 +12,7 @@ from storage.database import Database
 from storage.entities import EntityKey
 from storage.queries import candidates, listed, nearest, remembered_lists
 from storage.tenants import Tenant
+from storage.text_lists import joined
 
 _LISTED = listed()
 
@@ -273,8 +274,8 @@ def _arguments(tenant: Tenant, query: CandidateQuery) -> Sequence[Any]:
         query.limit,
         query.filter_path,
         query.filter_variables,
-        [entity_type for entity_type, _ in blocked],
-        [entity_id for _, entity_id in blocked],
+        joined([entity_type for entity_type, _ in blocked]),
+        joined([entity_id for _, entity_id in blocked]),
         query.seen_by,
         tenant.seen_types,
         query.profile,

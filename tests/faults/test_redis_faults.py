@@ -236,11 +236,20 @@ async def until_open(world: World) -> None:
     raise AssertionError("the breaker stays closed")
 
 
-async def test_value_of_another_key_is_a_miss(backends: Backends, broken_url: str) -> None:
+@pytest.mark.parametrize("kind", ["of another key", "damaged", "cut off"])
+async def test_value_that_is_not_the_keys_own_is_a_miss(
+    backends: Backends, broken_url: str, kind: str
+) -> None:
     cache = RedisCache(RedisCacheConfig(url=backends.redis_url, operation_timeout_ms=1000))
     await cache.set("mine", b"x" * 50)
     with redis.Redis.from_url(backends.redis_url) as client:
         client.rename("mine", "yours")
+        if kind != "of another key":
+            await cache.set("yours", b"x" * 50)
+            sealed = client.get("yours")
+            assert await cache.get("yours") == b"x" * 50
+            damaged = sealed[:-1] + (b"y" if kind == "damaged" else b"")
+            client.set("yours", damaged)
     errors = metric("penchant_result_cache_total", outcome="error")
     assert await cache.get("yours") is None
     assert metric("penchant_result_cache_total", outcome="error") == errors + 1

@@ -188,7 +188,7 @@ async def ask(shop: Shop, gatherer: Gatherer, **changes: Any) -> Candidates:
 
 async def test_what_is_known_is_not_asked_for_again(shop: Shop, store: CountingStore) -> None:
     await fill(shop, random.Random(1))
-    known = KnownCatalogue(store, PLENTY)
+    known = KnownCatalogue(store, PLENTY, worth=2)
     gatherer = Gatherer(store, known)
     lists = frozenset({"item_to_item", "popular", "segment", "trending"})
     for _ in range(4):
@@ -215,7 +215,7 @@ async def test_what_is_known_ends_with_the_catalogue_s_next_change(
     shop: Shop, store: CountingStore, change: Callable[[Shop], Any]
 ) -> None:
     await fill(shop, random.Random(1))
-    known = KnownCatalogue(store, PLENTY)
+    known = KnownCatalogue(store, PLENTY, worth=2)
     for _ in range(4):
         await ask(shop, Gatherer(store, known))
         await known_lists(known)
@@ -226,6 +226,8 @@ async def test_what_is_known_ends_with_the_catalogue_s_next_change(
     assert before.lists
     await change(shop)
     _, situation = await start(shop, "u1", ())
+    assert known.of(shop.tenant, situation.versions.catalogue_revision, "") is None
+    assert (known._size, len(known._tenants)) == (0, 0)
     after = known.of(shop.tenant, situation.versions.catalogue_revision, "")
     assert after is not None
     assert not len(after.entities)
@@ -234,15 +236,30 @@ async def test_what_is_known_ends_with_the_catalogue_s_next_change(
     assert known.of(shop.tenant, before.revision[1], "") is None
 
 
+async def test_who_is_asked_for_seldom_is_not_remembered(shop: Shop, store: CountingStore) -> None:
+    await fill(shop, random.Random(1))
+    known = KnownCatalogue(store, PLENTY)
+    sizes = []
+    for hidden in (True, False):
+        for _ in range(4):
+            await ask(shop, Gatherer(store, known))
+            sizes.append(known._size)
+        await put(shop, 0, hidden=hidden)
+    assert sizes == [0] * 8
+    for _ in range(5):
+        await ask(shop, Gatherer(store, known))
+    assert known._size > 0
+
+
 async def test_memory_is_bounded_and_can_be_emptied(shop: Shop, store: CountingStore) -> None:
     await fill(shop, random.Random(1))
-    known = KnownCatalogue(store, 10_000)
+    known = KnownCatalogue(store, 10_000, worth=1)
     for _ in range(4):
         await ask(shop, Gatherer(store, known))
         await known_lists(known)
     assert known._size == sum(t.size for t in known._tenants.values())
     assert known._size <= 10_000
-    known = KnownCatalogue(store, PLENTY)
+    known = KnownCatalogue(store, PLENTY, worth=1)
     for hidden in (True, False):
         await ask(shop, Gatherer(store, known))
         assert 0 < known._size == sum(t.size for t in known._tenants.values())

@@ -54,13 +54,14 @@ UNION ALL
 -- What the frames around the chosen sources begin with. Parameters:
 -- $1 tenant_id, $2 tenant version, $3 placement, $4 entity_type or NULL (all but users),
 -- $5 candidates a source, $6 filter path, $7 filter variables,
--- $8, $9 excluded types and ids, $10 user whose seen entities are left out or NULL, $11 types that mark seen,
+-- $8, $9 excluded types and ids (`storage/text_lists.py`), $10 user whose seen entities are left out or NULL, $11 types that mark seen,
 -- $12 profile vector, $13 context vector, $14, $15 history numbers and weights, or related numbers and sums,
 -- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model,
 -- $21 sources whose candidates are wanted with their vectors, $22 numbers of entities that are wanted themselves.
 -- {placement} is $3, or the number itself: a plan that is kept (`plan_cache_mode`) is one for a single partition.
 WITH blocked AS MATERIALIZED (
-    SELECT x.entity_type, x.entity_id FROM unnest($8::text[], $9::text[]) AS x (entity_type, entity_id)
+    SELECT x.entity_type, x.entity_id
+    FROM unnest(string_to_array($8, E'\x1f'), string_to_array($9, E'\x1f')) AS x (entity_type, entity_id)
     {seen}
 ), arguments AS (
     SELECT $10::text AS seen_by, $11::text[] AS seen_types, $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
