@@ -27,8 +27,8 @@ async def for_due_tenants(
 ) -> None:
     """Does work for every tenant whose results may be out of date, one after the other.
 
-    These are the tenants that ingested anything since the job last looked, that were never
-    computed, or whose results are older than `max_age`. A tenant for which the work takes long is
+    These are the tenants that ingested anything since, that were never computed, or whose results
+    are older than `max_age`. A tenant for which the work takes long is
     then left alone for nine times as long, so that it cannot keep PostgreSQL busy by itself.
 
     Raises:
@@ -36,14 +36,14 @@ async def for_due_tenants(
     """
     pace = context.pace(job)
     now = datetime.now(UTC)
-    active = set(await context.trends.active_tenants((pace.looked_at or now - max_age) - _OVERLAP))
+    ingests = await context.trends.latest_ingests((pace.looked_at or now - max_age) - _OVERLAP)
     finished = await context.trends.finished_at(job)
     failure: PenchantError | None = None
     resting = False
     for tenant in await context.all_tenants():
         tenant_id = tenant.tenant_id
-        at = finished.get(tenant_id)
-        if at is not None and at > now - max_age and tenant_id not in active:
+        at, last = finished.get(tenant_id), ingests.get(tenant_id)
+        if at is not None and at > now - max_age and (last is None or last < at - _OVERLAP):
             continue
         began = time.monotonic()
         if began < pace.rested_until.get(tenant_id, 0.0):

@@ -23,6 +23,6 @@ async def refresh_neighbours(context: JobContext) -> None:
         rows = await asyncio.to_thread(
             cosine_neighbours, pairs.users, pairs.entities, pairs.weights
         )
-        await context.trends.replace_neighbours(tenant, rows)
+        await context.trends.replace_neighbours(tenant, rows, pairs.read_at)
 
     await for_due_tenants(context, "neighbours", MAX_AGE, work)

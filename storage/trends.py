@@ -27,11 +27,13 @@ class PreferenceTriples:
     """Who interacted positively with what: three arrays of one length.
 
     Attributes:
+        read_at: what was stored by then is among them, by PostgreSQL's clock.
         users: int32, numbered from 0 for this reading.
         entities: int64 entity numbers.
         weights: float32, summed a pair.
     """
 
+    read_at: datetime
     users: NDArray[np.int32]
     entities: NDArray[np.int64]
     weights: NDArray[np.float32]
@@ -54,14 +56,14 @@ class TrendStore:
     def __init__(self, maintenance: Database) -> None:
         self._maintenance = maintenance
 
-    async def active_tenants(self, since: datetime) -> list[str]:
-        """Tenants that ingested anything since an instant, in byte order."""
+    async def latest_ingests(self, since: datetime) -> dict[str, datetime]:
+        """When tenants ingested something last, of those that did since an instant."""
         async with self._maintenance.connection(None) as connection:
-            rows = await connection.fetch(_INTERACTIONS["tenants_with_interactions_since"], since)
-        return [row["tenant_id"] for row in rows]
+            rows = await connection.fetch(_INTERACTIONS["latest_ingests"], since)
+        return {row["tenant_id"]: row["received_at"] for row in rows}
 
     async def finished_at(self, job: str) -> dict[str, datetime]:
-        """When a job last finished, by tenant."""
+        """By tenant, up to when what it ingested is in what a job last made."""
         async with self._maintenance.connection(None) as connection:
             rows = await connection.fetch(_SQL["job_finished_at"], job)
         return {row["tenant_id"]: row["finished_at"] for row in rows}
@@ -88,7 +90,7 @@ class TrendStore:
             )
             changed(connection, tenant.tenant_id)
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
-            await connection.execute(_SQL["finish_job"], tenant.tenant_id, "trending", "")
+            await connection.execute(_SQL["finish_job"], tenant.tenant_id, "trending", "", None)
         return int(count)
 
     async def preferences(self, tenant: Tenant, limit: int) -> PreferenceTriples:
@@ -98,19 +100,27 @@ class TrendStore:
         weights: list[NDArray[np.float32]] = []
         async with self._maintenance.transaction(None) as connection:
             await connection.execute(_SQL["plan_for_whole_tenants"])
+            read_at = await connection.fetchval(_SQL["present"])
             cursor = await connection.cursor(_SQL["read_preferences"], tenant.tenant_id, limit)
             while rows := await cursor.fetch(50_000):
                 users.append(np.fromiter((r[0] for r in rows), np.int32, len(rows)))
                 entities.append(np.fromiter((r[1] for r in rows), np.int64, len(rows)))
                 weights.append(np.fromiter((r[2] for r in rows), np.float32, len(rows)))
         return PreferenceTriples(
+            read_at,
             np.concatenate([np.empty(0, np.int32), *users]),
             np.concatenate([np.empty(0, np.int64), *entities]),
             np.concatenate([np.empty(0, np.float32), *weights]),
         )
 
-    async def replace_neighbours(self, tenant: Tenant, neighbours: Neighbours) -> None:
-        """Swaps a tenant's item-to-item neighbours for new ones, in one transaction."""
+    async def replace_neighbours(
+        self, tenant: Tenant, neighbours: Neighbours, read_at: datetime
+    ) -> None:
+        """Swaps a tenant's item-to-item neighbours for new ones, in one transaction.
+
+        Args:
+            read_at: of the preferences that they were computed from.
+        """
         async with self._maintenance.transaction(None) as connection:
             await _guard(connection, tenant)
             await connection.execute(_SQL["clear_neighbours"], tenant.tenant_id)
@@ -121,4 +131,6 @@ class TrendStore:
             )
             changed(connection, tenant.tenant_id)
             await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
-            await connection.execute(_SQL["finish_job"], tenant.tenant_id, "neighbours", "")
+            await connection.execute(
+                _SQL["finish_job"], tenant.tenant_id, "neighbours", "", read_at
+            )

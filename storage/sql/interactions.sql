@@ -215,13 +215,10 @@ WITH old AS (
 )
 SELECT count(*) FROM gone;
 
--- name: tenants_with_interactions_since
--- Tenants that ingested anything since an instant (maintenance).
-SELECT t.tenant_id FROM tenants t
-WHERE t.state = 'active' AND t.tenant_id IN (
-    SELECT DISTINCT k.tenant_id FROM interaction_keys k WHERE k.received_at >= $1
-)
-ORDER BY t.tenant_id;
+-- name: latest_ingests
+-- When each tenant ingested something last, of those that did since an instant (maintenance).
+SELECT k.tenant_id, max(k.received_at) AS received_at
+FROM interaction_keys k WHERE k.received_at >= $1 GROUP BY k.tenant_id;
 
 -- name: ensure_interaction_partitions
 -- Partitions of the log for the months to come (owner).

@@ -95,9 +95,13 @@ DELETE FROM entity_neighbours WHERE tenant_id = $1;
 INSERT INTO entity_neighbours (tenant_id, entity_no, neighbour_nos, scores) VALUES ($1, $2, $3, $4);
 
 -- name: finish_job
--- Remembers what a job has worked up, in the transaction of its work (maintenance).
-INSERT INTO job_states (tenant_id, job, input_mark) VALUES ($1, $2, $3)
-ON CONFLICT (tenant_id, job) DO UPDATE SET input_mark = EXCLUDED.input_mark, finished_at = now();
+-- Remembers what a job has worked up, in the transaction of its work, or what stood there at $4 (maintenance).
+INSERT INTO job_states (tenant_id, job, input_mark, finished_at) VALUES ($1, $2, $3, coalesce($4, now()))
+ON CONFLICT (tenant_id, job) DO UPDATE SET input_mark = EXCLUDED.input_mark, finished_at = EXCLUDED.finished_at;
+
+-- name: present
+-- The instant at which the running transaction began.
+SELECT now();
 
 -- name: job_finished_at
 -- When jobs of one name last finished, by tenant (maintenance).

@@ -79,6 +79,26 @@ async def test_trending_leaves_tenants_alone_that_did_nothing(
     assert await shop.rows(finished) > first
 
 
+@pytest.mark.parametrize("job", ["trending", "neighbours"])
+async def test_restart_computes_nothing_again_where_nothing_came(
+    context: JobContext, shop: Shop, job: str
+) -> None:
+    finished = f"SELECT finished_at FROM job_states WHERE tenant_id = $1 AND job = '{job}'"
+    age = "UPDATE interaction_keys SET received_at = received_at - interval '2 min'"
+    await shop.event("a", "x")
+    await run_once(context, [job])
+    first = await shop.rows(finished)
+    async with context.maintenance.connection(None) as connection:
+        await connection.execute(age)
+    context._paces.clear()  # as in a new process
+    await run_once(context, [job])
+    assert await shop.rows(finished) == first
+    await shop.event("a", "y")
+    context._paces.clear()
+    await run_once(context, [job])
+    assert await shop.rows(finished) > first
+
+
 async def test_popular_counts_users_for_all_and_by_segment(context: JobContext, shop: Shop) -> None:
     await shop.put("ann", entity_type="user", attributes='{"country": "no"}')
     await shop.put("bob", entity_type="user", attributes='{"country": "se"}')
