@@ -129,6 +129,14 @@ class Service:
         request.entity.attributes.update(attributes)
         await self.call("UpsertEntity", request, tenant)
 
+    async def hide(self, entity_id: str) -> None:
+        """Hides a book."""
+        request = entity_pb2.UpsertEntityRequest()
+        request.entity.entity.CopyFrom(book(entity_id))
+        request.entity.hidden = True
+        request.update_mask.paths.append("hidden")
+        await self.call("UpsertEntity", request)
+
     async def did(
         self,
         user_id: str,

@@ -68,11 +68,7 @@ async def merge_users(service: Service) -> None:
 
 
 async def hide(service: Service) -> None:
-    request = entity_pb2.UpsertEntityRequest()
-    request.entity.entity.CopyFrom(book("b10"))
-    request.entity.hidden = True
-    request.update_mask.paths.append("hidden")
-    await service.call("UpsertEntity", request)
+    await service.hide("b10")
 
 
 async def delete_entity(service: Service) -> None:

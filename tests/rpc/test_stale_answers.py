@@ -9,7 +9,6 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from penchant.v1 import (
     admin_pb2,
-    entity_pb2,
     privacy_pb2,
     recommendation_pb2,
 )
@@ -17,7 +16,7 @@ from penchant.v1 import (
 from engine.access import ANONYMOUS
 from server.renewals import RENEWALS
 from storage.api_keys import KeyDraft
-from tests.rpc.conftest import Service, book, ids, running
+from tests.rpc.conftest import Service, ids, running
 from tests.rpc.keys import make_key, metadata_of, refused
 
 _A_MINUTE = Duration(seconds=60)
@@ -58,11 +57,7 @@ async def test_older_answer_is_given_at_once_and_made_anew_behind(library: Servi
 
 
 async def hide(service: Service) -> None:
-    request = entity_pb2.UpsertEntityRequest()
-    request.entity.entity.CopyFrom(book("b10"))
-    request.entity.hidden = True
-    request.update_mask.paths.append("hidden")
-    await service.call("UpsertEntity", request)
+    await service.hide("b10")
 
 
 async def change_settings(service: Service) -> None:

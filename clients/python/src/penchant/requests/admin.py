@@ -3,18 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from google.protobuf.duration_pb2 import Duration
-
-from penchant.requests.parts import Ref, entity_ref, field_mask, one_of
+from penchant.requests.parts import Ref, duration, entity_ref, field_mask, one_of
 from penchant.v1 import admin_pb2 as admin
-
-
-def _duration(value: timedelta | None) -> Duration | None:
-    if value is None:
-        return None
-    message = Duration()
-    message.FromTimedelta(value)
-    return message
 
 
 def create_tenant(
@@ -31,7 +21,7 @@ def create_tenant(
             tenant_id=tenant_id,
             display_name=display_name,
             dimension=dimension,
-            profile_half_life=_duration(profile_half_life),
+            profile_half_life=duration(profile_half_life),
             settings=settings,
         )
     )

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from penchant.requests.parts import duration
 from penchant.v1 import api_key_pb2 as keys
 
 
@@ -44,12 +44,7 @@ def rotate_api_key(
     tenant_id: str, key_id: str, *, overlap: timedelta | None = None
 ) -> keys.RotateApiKeyRequest:
     """Makes a key with the same rights; `old` ends after the overlap, 24 hours when left out."""
-    request = keys.RotateApiKeyRequest(tenant_id=tenant_id, key_id=key_id)
-    if overlap is not None:
-        duration = Duration()
-        duration.FromTimedelta(overlap)
-        request.overlap.CopyFrom(duration)
-    return request
+    return keys.RotateApiKeyRequest(tenant_id=tenant_id, key_id=key_id, overlap=duration(overlap))
 
 
 def revoke_api_key(tenant_id: str, key_id: str) -> keys.RevokeApiKeyRequest:

@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from google.protobuf.duration_pb2 import Duration
-
-from penchant.requests.parts import entity_ref, one_of
+from penchant.requests.parts import duration, entity_ref, one_of
 from penchant.v1 import embedding_pb2 as embeddings
 from penchant.values import Embedding
 
@@ -60,10 +58,6 @@ def clean_up_embeddings(
         older_than: at least a second.
         entity_type: only this type; all when empty and `older_than` is given.
     """
-    age = None
-    if older_than is not None:
-        age = Duration()
-        age.FromTimedelta(older_than)
     return embeddings.CleanUpEmbeddingsRequest(
-        **one_of(version=version, older_than=age), entity_type=entity_type
+        **one_of(version=version, older_than=duration(older_than)), entity_type=entity_type
     )
