@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         64 * 1024 * 1024, ge=0, description="memory of each worker for ready answers; 0: none"
     )
     known_catalogue_bytes: int = Field(
-        32 * 1024 * 1024,
+        24 * 1024 * 1024,
         ge=0,
         description="memory of each worker for what it knows of catalogues; 0: none",
     )
