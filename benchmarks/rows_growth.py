@@ -1,5 +1,6 @@
 """Rows of growth: more workers, more tenants, more entities."""
 
+import asyncio
 from base64 import b64encode
 
 import numpy as np
@@ -20,6 +21,9 @@ _ENTITIES_A_TENANT = 50
 _USERS_A_TENANT = 2
 _SAMPLES = 100
 _NEAREST = 20
+_LARGE = 10_000
+_WARMING_SECS = 60.0
+"""What a service that has just started may take to warm the indexes of a kept world."""
 
 
 async def workers(bench: Bench) -> Result:
@@ -129,6 +133,8 @@ async def sizes(bench: Bench) -> Result:
         )
         serving = await bench.world.serve("none")
         await full_answer(serving, users[0], bench.world.caller(tenant))
+        if not sides and size >= _LARGE:
+            await asyncio.sleep(_WARMING_SECS)  # of the largest, beside the smallest's figure
         recalls[size] = await recall_of(bench, tenant)
         side = recommend_side(bench, serving, tenant, users, _PATIENT_CALLERS)
         (sides[f"{size:,}"],) = await contest([side], bench.plan)
