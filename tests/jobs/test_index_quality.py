@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from jobs import index_quality
 from jobs.context import JobContext
-from jobs.index_quality import LAST_STEP, STEPS, WANTED_RECALL
+from jobs.index_quality import LAST_STEP, PLENTY, STEPS, WANTED_RECALL
 from jobs.registry import run_once
 from storage.interactions import InteractionRow
 from storage.tenants import Tenant
@@ -136,6 +136,37 @@ async def test_index_that_finds_too_little_is_searched_more_widely(
     assert await session_width(context, "big") == str(ef_search)
     assert await session_width(context, "small") == "10"
     assert await session_width(context, None) == "100"
+
+
+async def test_index_that_finds_plenty_is_searched_less_widely_step_by_step(
+    context: JobContext, big: Tenant
+) -> None:
+    async with context.maintenance.connection(None) as connection:
+        await connection.execute(
+            "UPDATE tenants SET ef_search = $1, version = version + 1", LAST_STEP
+        )
+    widths = []
+    for _ in range(len(STEPS) + 1):
+        await watch(context)
+        recall, ef_search, _ = await kept(context)
+        assert recall >= PLENTY
+        widths.append(ef_search)
+    assert widths == [*reversed(STEPS), STEPS[0]]
+    assert (await context.tenants.get("big")).ef_search == STEPS[0]
+
+
+async def test_index_that_needs_its_width_keeps_it(
+    context: JobContext, big: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_quality, "STEPS", (10, LAST_STEP))
+    await as_owner(context, SPOIL.format(m=7, ef=14))
+    async with context.maintenance.connection(None) as connection:
+        await connection.execute(
+            "UPDATE tenants SET ef_search = $1, version = version + 1", LAST_STEP
+        )
+    await watch(context)
+    recall, ef_search, rebuilt = await kept(context)
+    assert (recall >= PLENTY, ef_search, rebuilt) == (True, LAST_STEP, False)
 
 
 async def test_index_that_width_does_not_help_is_built_anew(
