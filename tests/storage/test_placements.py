@@ -212,7 +212,7 @@ async def test_content_candidates_use_the_hnsw_index_after_the_move(world: World
     vector = random_vector(np.random.default_rng(1))
     arguments = (
         *(tenant.tenant_id, tenant.version, tenant.placement, None, 20, None, None),
-        *([], [], None, [], vector, None, [], [], None, [], [], [], [], [], []),
+        *("", "", None, [], vector, None, [], [], None, [], [], [], [], [], []),
     )
     of_any = candidates(frozenset({"content"}), DIMENSION)
     of_one = candidates(frozenset({"content"}), DIMENSION, placement=1, wanted=True)
