@@ -40,14 +40,23 @@ class Admission:
         """
         if self.draining:
             raise _shutting_down()
-        if self.in_flight >= self.limit:
-            raise ResourceExhausted(
-                f"The worker already handles {self.limit} calls.",
-                reason="TOO_MANY_CALLS",
-                metadata={"limit": str(self.limit)},
-                retry_after=_RETRY_SECS,
-            )
+        if self.is_full:
+            raise self.refusal()
         self.in_flight += 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the limit is reached."""
+        return self.in_flight >= self.limit
+
+    def refusal(self) -> ResourceExhausted:
+        """The error of a call that comes when the limit is reached."""
+        return ResourceExhausted(
+            f"The worker already handles {self.limit} calls.",
+            reason="TOO_MANY_CALLS",
+            metadata={"limit": str(self.limit)},
+            retry_after=_RETRY_SECS,
+        )
 
     def leave(self) -> None:
         """Ends a call that was taken."""

@@ -1,6 +1,7 @@
 """What happens around every call: admission, deadline, access, tenant, errors, log, metrics."""
 
 import asyncio
+import math
 import os
 import random
 import time
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 import grpc
 import structlog
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 from structlog.typing import FilteringBoundLogger
 
 from engine.access import ANONYMOUS
@@ -27,6 +29,7 @@ from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
 from storage.tenants import Tenant
 
 _DETAILS_KEY = "grpc-status-details-bin"
+_NOTICE_SECS = 1.0
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -84,6 +87,8 @@ class Edge:
         self._log: FilteringBoundLogger = log or structlog.get_logger("server.calls")
         self._hot = hot or {}
         self._log_sample = log_sample
+        self._full = to_status(self.admission.refusal(), "")
+        self._full_noticed = -math.inf
 
     def around(self, name: str, handler: Handler) -> Handler:
         """The handler of a method with the edge around it.
@@ -98,9 +103,13 @@ class Edge:
             return self._serve(method, context, work, known)
 
         def ready(raw: bytes, context: Context) -> bytes | Known | None:
-            return self._answer_at_once(hot, method, raw, context) if hot is not None else None
+            answer = self._answer_at_once(hot, method, raw, context) if hot is not None else None
+            if answer is None and self.admission.is_full and not self.admission.draining:
+                answer = self._refuse_full(method, context)
+            return answer
 
-        return rebuild(handler, serve, method, self.admission, ready if hot is not None else None)
+        may_be_ready = method.is_unary and not method.is_health
+        return rebuild(handler, serve, method, self.admission, ready if may_be_ready else None)
 
     def _answer_at_once(
         self, hot: HotPath, method: Method, raw: bytes, context: Context
@@ -112,7 +121,7 @@ class Edge:
         outcome = _IN_ORDER
         if found.wait and self._quotas is not None:
             outcome = _Outcome()
-            answer = self._refuse(outcome, context, found, self._quotas)
+            answer = self._refuse_quota(outcome, context, found, self._quotas)
         elif found.answer is not None:
             answer = found.answer
             context.set_trailing_metadata(((REQUEST_ID_KEY, found.request_id),))
@@ -125,22 +134,41 @@ class Edge:
             self._write_line(method, call, outcome, seconds)
         return answer
 
-    def _refuse(
+    def _refuse_quota(
         self, outcome: "_Outcome", context: Context, found: Known, quotas: RequestQuotas
     ) -> bytes:
-        """What gRPC is to be given for a call that a quota forbids: a code, and no answer.
-
-        An exception costs half as much again, and a flood of refusals is paid for by the others.
-        """
         error = quotas.refusal(found.tenant, found.wait)
         outcome.failed(error)
         self._metrics.quota_refused.labels(error.quota).inc()
-        status = to_status(error, found.request_id)
+        return self._refuse(outcome, context, found.request_id, to_status(error, found.request_id))
+
+    def _refuse_full(self, method: Method, context: Context) -> bytes:
+        begin = time.perf_counter()
+        outcome = _Outcome()
+        request_id, _ = _metadata_of(context)
+        answer = self._refuse(outcome, context, request_id, self._full)
+        seconds = time.perf_counter() - begin
+        method.count(outcome.code, seconds)
+        if begin - self._full_noticed >= _NOTICE_SECS:
+            self._full_noticed = begin
+            outcome.reason = "TOO_MANY_CALLS"
+            call = Call(request_id, method.name, context.peer(), self.admission)
+            self._write_line(method, call, outcome, seconds)
+        return answer
+
+    @staticmethod
+    def _refuse(
+        outcome: "_Outcome", context: Context, request_id: str, status: status_pb2.Status
+    ) -> bytes:
+        """What gRPC is to be given for a call that is not taken: a code, and no answer.
+
+        An exception costs half as much again, and a flood of refusals is paid for by the others.
+        """
         outcome.code = _CODES[status.code]
         context.set_code(outcome.code)
         context.set_details(status.message)
         context.set_trailing_metadata(
-            ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, found.request_id))
+            ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id))
         )
         return b""
 

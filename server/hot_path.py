@@ -84,15 +84,24 @@ class HotPath:
         self._quotas = quotas
 
     def find(self, raw: bytes, context: Context, scope: str, admission: Admission) -> Known | None:
-        """What is known of a request as it came; None: the ordinary way has to find it out."""
-        if admission.draining or admission.in_flight >= admission.limit:
+        """What is known of a request as it came; None: the ordinary way has to find it out.
+
+        A worker that is full still gives what lies ready; what it refuses uses no quota up.
+        """
+        if admission.draining:
             return None
         found = self._who_asks(context, scope)
         if found is None:
             return None
         tenant, principal, request_id = found
+        answer = None
+        if admission.is_full:
+            answer = self._cache.get((tenant.tenant_id, raw))
+            if answer is None:
+                return None
         wait = 0.0 if self._quotas is None else self._quotas.wait(tenant)
-        answer = None if wait else self._cache.get((tenant.tenant_id, raw))
+        if answer is None and not wait:
+            answer = self._cache.get((tenant.tenant_id, raw))
         return Known(tenant, principal, request_id, answer, wait)
 
     def _who_asks(self, context: Context, scope: str) -> tuple[Tenant, Principal, str] | None:

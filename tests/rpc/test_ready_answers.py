@@ -15,7 +15,7 @@ from penchant.v1 import (
 )
 
 from server import wire_cache
-from tests.rpc.conftest import Service, book, ids, running
+from tests.rpc.conftest import Service, book, ids, refusal_of, running
 from tests.rpc.keys import make_key, metadata_of, refused, send
 
 
@@ -196,6 +196,39 @@ async def test_ready_answers_count_against_the_quota_and_carry_the_request_id(
     refusals = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
     assert len(refusals) >= 2
     assert {refusal.code() for refusal in refusals} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+async def test_worker_that_is_full_gives_what_lies_ready_and_refuses_the_rest(
+    library: Service, settings: Any
+) -> None:
+    request = admin_pb2.SetQuotasRequest(tenant_id="a")
+    request.quotas.requests_per_second = 0.01
+    request.quotas.burst = 5
+    small = settings.model_copy(update={"port": 0, "max_concurrent_calls": 1})
+    async with running(small, make_tenant=False) as full:
+        await full.call("SetQuotas", request, tenant=None)
+        first = await full.recommend("ada")
+        held = full.interaction.IngestInteractions(metadata=(("x-tenant-id", "a"),))
+        row = interaction_pb2.Interaction(
+            user_id="zoe", entity=book("b01"), interaction_type="view"
+        )
+        await held.write(interaction_pb2.IngestInteractionsRequest(interactions=[row]))
+        assert (await held.read()).stored_count == 1
+        # More than the tenant may: those that are refused for want of room use nothing up.
+        for _ in range(6):
+            refusal = await refused_for(full.recommend("cleo"))
+            assert refusal == "TOO_MANY_CALLS"
+        again_, ready = await again(full)
+        assert (again_.recommendation_id, ready) == (first.recommendation_id, True)
+        await held.done_writing()
+        assert await held.read() is grpc.aio.EOF
+        assert ids(await full.recommend("cleo"))
+
+
+async def refused_for(call: Any) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return refusal_of(caught.value).reason
 
 
 async def test_writers_and_readers_never_see_an_older_answer(library: Service) -> None:

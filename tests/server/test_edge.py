@@ -187,9 +187,36 @@ async def test_calls_over_the_limit_are_refused(serve_edge: Any, fails: Any) -> 
         "TOO_MANY_CALLS",
     )
     assert failure.retry_secs == 0.1
+    assert failure.metadata == {"limit": "1"}
     servicer.go_on.set()
     await first
     await get(edge)
+
+
+async def test_of_calls_over_the_limit_all_are_counted_and_one_a_second_is_logged(
+    serve_edge: Any, fails: Any
+) -> None:
+    servicer = Entities()
+    edge = await serve_edge(entity=servicer, limit=1)
+    first = edge.call(LIST)
+    await servicer.begun.wait()
+    ids = []
+    for number in range(20):
+        failure = await fails(edge.call(GET, metadata=(("x-request-id", f"r{number}"),)))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        ids.append(failure.request_id)
+    assert ids == [f"r{number}" for number in range(20)]
+    servicer.go_on.set()
+    await first
+    labels = {
+        "service": "penchant.v1.EntityService",
+        "method": "GetEntity",
+        "code": "RESOURCE_EXHAUSTED",
+    }
+    assert edge.metrics.registry.get_sample_value("penchant_calls_total", labels) == 20
+    refused = [line for line in edge.log.entries if line.get("reason") == "TOO_MANY_CALLS"]
+    assert 1 <= len(refused) < 20
+    assert (refused[0]["request_id"], refused[0]["code"]) == ("r0", "RESOURCE_EXHAUSTED")
 
 
 async def test_call_without_a_deadline_gets_the_default(serve_edge: Any, fails: Any) -> None:
