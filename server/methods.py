@@ -3,7 +3,6 @@
 from typing import Any
 
 import grpc
-from prometheus_client import Counter
 
 from engine.access import OPERATOR
 from server.audit import audit_rule, named_tenant
@@ -12,6 +11,7 @@ from server.call import current_call
 from server.handlers import Handler
 from server.method_access import needed_scope, tenant_check
 from server.metrics import Metrics
+from server.tally import Tally
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 TENANT_SERVICES = frozenset(
@@ -54,7 +54,7 @@ class Method:
         self._authenticator = authenticator
         self._seconds = metrics.seconds.labels(name)
         self._metric = metrics.calls
-        self._calls: dict[grpc.StatusCode, Counter] = {}
+        self._calls: dict[grpc.StatusCode, Tally] = {}
 
     def admit(self, message: Any) -> None:
         """Refuses a message that names a tenant which is not the caller's."""
@@ -76,7 +76,7 @@ class Method:
         """Counts a call that has ended."""
         calls = self._calls.get(code)
         if calls is None:
-            calls = self._metric.labels(self.service, self.short_name, code.name)
+            calls = Tally(self._metric.labels(self.service, self.short_name, code.name))
             self._calls[code] = calls
-        calls.inc()
+        calls.add()
         self._seconds.observe(seconds)

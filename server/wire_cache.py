@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 from penchant.v1 import recommendation_pb2 as pb
 from prometheus_client import Counter, Gauge
 
+from server.tally import Tally
 from storage.version_slots import Stamp
 
 LOOKUPS = Counter(
@@ -79,6 +80,9 @@ class WireCache:
         life_secs: answers end that long after they were made, or up to a tenth earlier, so that not
             all end together; 0: off.
         renew: has an answer made anew that was given though it does not hold.
+
+    Attributes:
+        hits: answers given that hold.
     """
 
     def __init__(
@@ -94,7 +98,7 @@ class WireCache:
         self._renew = renew
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._size = 0
-        self._hits = LOOKUPS.labels("hit")
+        self.hits = Tally(LOOKUPS.labels("hit"))
         self._misses = LOOKUPS.labels("miss")
         self._stale = LOOKUPS.labels("stale")
         self._allowed = LOOKUPS.labels("stale_allowed")
@@ -118,7 +122,7 @@ class WireCache:
         if not self._versions.holds(entry.stamp) or time.monotonic() >= entry.ends_at:
             return self._old(key, entry)
         entry.asked_again = True
-        self._hits.inc()
+        self.hits.add()
         return entry.answer
 
     def _old(self, key: Key, entry: _Entry) -> bytes | None:

@@ -14,20 +14,16 @@ from penchant.v1 import (
     recommendation_pb2,
 )
 
-from server import wire_cache
 from tests.rpc.conftest import Service, book, ids, refusal_of, running
 from tests.rpc.keys import make_key, metadata_of, refused, send
 
 
-def hits() -> float:
-    return wire_cache.LOOKUPS.labels("hit")._value.get()
-
-
 async def again(service: Service, user_id: str = "ada", **fields: Any) -> tuple[Any, bool]:
     """The answer, and whether it was a ready one."""
-    before = hits()
+    hits = service.deps.wire_cache.hits
+    before = hits.total
     answer = await service.recommend(user_id, **fields)
-    return answer, hits() > before
+    return answer, hits.total > before
 
 
 async def test_same_request_has_the_same_answer_byte_for_byte(library: Service) -> None:
@@ -169,9 +165,9 @@ async def test_batch_holds_what_single_calls_answer(library: Service) -> None:
     assert [r.response for r in batch.results[:3]] == single
     assert [len(r.response.items) for r in batch.results[3:6]] == [20] * 3
     assert batch.results[6].error.index == 6
-    before = hits()
+    before = library.deps.wire_cache.hits.total
     repeated = await library.call("BatchRecommend", request)
-    assert hits() - before == 6
+    assert library.deps.wire_cache.hits.total - before == 6
     assert list(repeated.results) == list(batch.results)
 
 
@@ -262,10 +258,10 @@ async def test_ready_answers_are_for_those_who_may_have_them(library: Service) -
     path = "/penchant.v1.RecommendationService/Recommend"
     raw = recommendation_pb2.RecommendRequest(user_id="ada").SerializeToString()
     await send(library, path, raw, metadata_of(names["reader"], "a"))
-    before = hits()
+    before = library.deps.wire_cache.hits.total
     await send(library, path, raw, metadata_of(names["other reader"]))
     await send(library, path, raw, metadata_of(names["reader"], "a"))
-    assert hits() == before + 2
+    assert library.deps.wire_cache.hits.total == before + 2
     for metadata, reason in (
         (metadata_of(names["writer"], "a"), "SCOPE_MISSING"),
         (metadata_of(names["stranger"], "a"), "TENANT_MISMATCH"),
@@ -277,7 +273,7 @@ async def test_ready_answers_are_for_those_who_may_have_them(library: Service) -
         refusal = await refused(library, path, raw, metadata)
         assert reason in {"", refusal.reason}
     await send(library, path, raw, metadata_of(names["stranger"]))
-    assert hits() == before + 2
+    assert library.deps.wire_cache.hits.total == before + 2
 
 
 async def test_erased_users_leave_nothing_ready(library: Service) -> None:

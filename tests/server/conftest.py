@@ -64,6 +64,12 @@ class Edge:
                 await asyncio.sleep(0.005)
         return self.log.entries[0]
 
+    async def counted(self, name: str, labels: dict[str, str], count: float) -> None:
+        """Waits until a metric is a count; they are brought up to date some times a second."""
+        async with asyncio.timeout(20):
+            while self.metrics.registry.get_sample_value(name, labels) != count:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     def call(self, method: str, request: bytes = b"", **options: Any) -> Any:
         """A unary call in bytes, whatever the method's types."""
         start: Any = self.channel.unary_unary(method)
