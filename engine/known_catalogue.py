@@ -42,6 +42,7 @@ class KnownTenant:
         neighbours: of entities by number.
         lists: by source; those of a segment by ("segment", its name).
         counted: bytes of it in what all tenants take together.
+        asked_at: the turn in which it was last asked for.
     """
 
     def __init__(self, revision: Revision) -> None:
@@ -51,6 +52,7 @@ class KnownTenant:
         self.lists: dict[tuple[str, str], Ranked] = {}
         self._heads: dict[int, Chosen] = {}  # of lists that are kept, so that their ids stay theirs
         self.counted = 0
+        self.asked_at = 0
         self._of_lists = self._of_neighbours = 0
         self._was = 0
         self._nothing_new = 0
@@ -141,14 +143,17 @@ class KnownCatalogue:
         vectors: where lists are read.
         limit: bytes, as estimated; tenants that were not asked for longest go first, and who alone
             has taken them all loses what takes most. 0: nothing is remembered.
-        worth: answers of one revision from which on a tenant is remembered.
+        worth: answers of one revision from which on a tenant is remembered; where there is no room,
+            only if the tenant that would have to go was not asked for in all that time. Else many
+            tenants that are asked for in turn would push one another out before they are of use.
     """
 
     def __init__(self, vectors: VectorStore, limit: int, *, worth: int = _WORTH_KNOWING) -> None:
         self._vectors = vectors
         self._limit = limit
         self._worth = worth
-        self._asked: OrderedDict[int, tuple[Revision, int]] = OrderedDict()
+        self._asked: OrderedDict[int, tuple[Revision, int, int]] = OrderedDict()
+        self._turn = 0  # counts what is asked
         self._tenants: OrderedDict[int, KnownTenant] = OrderedDict()
         self._size = 0
         self._listing: dict[int, asyncio.Task[None]] = {}
@@ -170,6 +175,7 @@ class KnownCatalogue:
             segment: whose list is wanted the next time.
         """
         revision = (tenant.version, catalogue_revision)
+        self._turn += 1
         known = self._tenants.get(tenant.tenant_no)
         if self._limit <= 0 or (known is not None and known.revision > revision):
             return None
@@ -179,6 +185,7 @@ class KnownCatalogue:
                 return None
             known = self._tenants[tenant.tenant_no] = KnownTenant(revision)
         self._tenants.move_to_end(tenant.tenant_no)
+        known.asked_at = self._turn
         if tenant.tenant_no not in self._listing and known.ranked("segment", segment) is None:
             task = asyncio.create_task(self._list(tenant, known, segment))
             self._listing[tenant.tenant_no] = task
@@ -191,14 +198,22 @@ class KnownCatalogue:
 
     def _is_worth(self, tenant: Tenant, revision: Revision) -> bool:
         """Counts an answer; whether there were enough of its revision."""
-        counted, answers = self._asked.pop(tenant.tenant_no, (revision, 0))
-        answers = answers + 1 if counted == revision else 1
+        counted, answers, since = self._asked.pop(tenant.tenant_no, (revision, 0, self._turn))
+        if counted != revision:
+            answers, since = 0, self._turn
+        answers += 1
         if answers >= self._worth:
-            return True
-        self._asked[tenant.tenant_no] = (revision, answers)
+            if self._has_room() or next(iter(self._tenants.values())).asked_at < since:
+                return True
+            answers = 0
+        self._asked[tenant.tenant_no] = (revision, answers, since if answers else self._turn)
         if len(self._asked) > _COUNTED:
             self._asked.popitem(last=False)
         return False
+
+    def _has_room(self) -> bool:
+        """Whether there is room for a tenant of the usual size."""
+        return self._size + self._size // max(1, len(self._tenants)) <= self._limit
 
     def recalled(self, tenant: Tenant) -> Recalled | None:
         """What an answer of the tenant need not read; None: it is to read everything."""
