@@ -76,7 +76,7 @@ requirements: setup ## Pins every dependency anew, by hash
 	$(BIN)/python requirements/compile.py
 
 audit: setup ## Known vulnerabilities of what is pinned, and unsafe calls in the code
-	$(BIN)/python requirements/audit.py
+	$(BIN)/python requirements/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 	$(BIN)/ruff check --select S --ignore S101 server engine storage jobs sources clients requirements
 
 sbom: setup ## The software bill of materials of what runs: build/sbom.cdx.json (CycloneDX)
