@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import redis
+from hypothesis import settings
 
 from storage.config import DatabaseConfig, MigrationConfig
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
@@ -26,6 +27,10 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 _TEMPLATE = "penchant_template"
 _numbers = itertools.count(1)
 T = TypeVar("T")
+
+# How long an example takes is the machine's affair.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

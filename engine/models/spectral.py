@@ -25,7 +25,7 @@ from engine.models.progress import Phase
 
 MAX_BYTES = 8 << 30
 SMALL_CATALOGUE = 4000
-_RANK, _SMALL_RANK = 512, 128
+_RANK, _SMALL_RANK = 768, 128
 # The pass ends early enough to cut and judge the winner as it will be served.
 _PASS_SHARE = 0.8
 
@@ -53,7 +53,7 @@ class SpectralConfig(ModelConfig):
         None,
         ge=1,
         le=2048,
-        description="singular vectors; by default 512, 128 for catalogues up to 4,000",
+        description="singular vectors; by default 768, 128 for catalogues up to 4,000",
     )
     t: float = Field(0.15, gt=0, le=2, description="exponent of the filter; 1 filters nothing")
     tau: float = Field(0.4, ge=0, le=2, description="how much of the tail beyond the rank counts")

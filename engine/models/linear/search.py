@@ -8,9 +8,10 @@ from engine.models.base import ModelConfig, Trial
 
 C = TypeVar("C", bound=ModelConfig)
 
-LEAST_GAIN = 0.005
-"""A step away from where the search stands must gain so much of the score: less is noise of the
-users judged on, and many such steps together lead astray."""
+LEAST_GAIN = 0.01
+"""A step away from where the search stands must gain so much of the score, as a more complicated
+model must (engine.training.choice): less is noise of the users judged on and of what they did in
+the validation part, and many such steps together lead astray."""
 
 
 class Deadline:

@@ -162,7 +162,7 @@ def test_tuning_without_time_tries_the_start_alone() -> None:
 
 def test_the_default_rank_follows_the_catalogue() -> None:
     assert spectral.rank_of(SpectralConfig(), 4000) == 128
-    assert spectral.rank_of(SpectralConfig(), 4001) == 512
+    assert spectral.rank_of(SpectralConfig(), 4001) == 768
     assert spectral.rank_of(SpectralConfig(rank=7), 4001) == 7
 
 
