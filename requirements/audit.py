@@ -102,19 +102,15 @@ def affects(advisory: dict[str, Any], name: str, version: str) -> bool:
 
 def _holds(events: list[dict[str, str]], version: Version) -> bool:
     vulnerable = False
-    for (kind, at), *_ in sorted((list(event.items()) for event in events), key=_version):
-        if kind == "introduced" and version >= _version([(kind, at)]):
+    pairs = (pair for event in events for pair in event.items())
+    for kind, at in sorted(pairs, key=lambda pair: Version(pair[1])):
+        if kind == "introduced" and version >= Version(at):
             vulnerable = True
         elif (kind == "fixed" and version >= Version(at)) or (
             kind == "last_affected" and version > Version(at)
         ):
             vulnerable = False
     return vulnerable
-
-
-def _version(event: list[tuple[str, str]]) -> Version:
-    ((_, at), *_) = event
-    return Version(at)
 
 
 if __name__ == "__main__":

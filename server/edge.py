@@ -151,7 +151,7 @@ class Edge:
         method.count(outcome.code, seconds)
         if begin - self._full_noticed >= _NOTICE_SECS:
             self._full_noticed = begin
-            outcome.reason = "TOO_MANY_CALLS"
+            outcome.failed(self.admission.refusal())
             call = Call(request_id, method.name, context.peer(), self.admission)
             self._write_line(method, call, outcome, seconds)
         return answer
