@@ -20,11 +20,21 @@ from server.audit import CallAudit
 from server.authentication import Authenticator
 from server.call import CURRENT_CALL, REQUEST_ID_KEY, SANE_REQUEST_ID, Call
 from server.errors import domain_error, reason_of, status_code, to_status
-from server.handlers import Context, Handler, Work, metadata_of, rebuild
-from server.hot_path import HotPath, Known
+from server.handlers import (
+    Context,
+    Handler,
+    Metadata,
+    Rebuilt,
+    Work,
+    metadata_of,
+    rebuild,
+    refusing,
+)
+from server.hot_path import KNOWN, HotPath, Known
 from server.methods import Method
 from server.metrics import Metrics
-from server.quotas import RequestQuotas
+from server.quotas import REQUESTS_PER_SECOND, RequestQuotas
+from server.tally import Tally
 from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
 from storage.tenants import Tenant
 
@@ -87,10 +97,11 @@ class Edge:
         self._log: FilteringBoundLogger = log or structlog.get_logger("server.calls")
         self._hot = hot or {}
         self._log_sample = log_sample
+        self._rate_refused = Tally(metrics.quota_refused.labels(REQUESTS_PER_SECOND))
         self._full = to_status(self.admission.refusal(), "")
         self._full_noticed = -math.inf
 
-    def around(self, name: str, handler: Handler) -> Handler:
+    def around(self, name: str, handler: Handler) -> Rebuilt:
         """The handler of a method with the edge around it.
 
         Args:
@@ -98,49 +109,71 @@ class Edge:
         """
         method = Method(name, handler, self._metrics, self._authenticator)
         hot = self._hot.get(name)
+        refused = refusing(lambda context: self._refuse_known(method, context, KNOWN.get()))
 
         def serve(context: Context, work: Work, known: Known | None = None) -> Awaitable[Any]:
             return self._serve(method, context, work, known)
 
+        def door(metadata: Metadata) -> "Handler | None":
+            assert hot is not None
+            known = hot.know(metadata, method.scope or "", self.admission)
+            KNOWN.set(known)
+            return refused if known is not None and known.wait else None
+
         def ready(raw: bytes, context: Context) -> bytes | Known | None:
-            answer = self._answer_at_once(hot, method, raw, context) if hot is not None else None
-            if answer is None and self.admission.is_full and not self.admission.draining:
-                answer = self._refuse_full(method, context)
-            return answer
+            known = KNOWN.get() if hot is not None else None
+            if hot is not None and known is not None and not self.admission.draining:
+                answer = self._answer_at_once(hot, method, known, raw, context)
+                if answer is not None:
+                    return answer
+            if self.admission.is_full and not self.admission.draining:
+                return self._refuse_full(method, context)
+            return known if known is not None and known.wait is not None else None
 
         may_be_ready = method.is_unary and not method.is_health
-        return rebuild(handler, serve, method, self.admission, ready if may_be_ready else None)
+        return rebuild(
+            handler,
+            serve,
+            method,
+            self.admission,
+            ready if may_be_ready else None,
+            door if hot is not None else None,
+        )
 
     def _answer_at_once(
-        self, hot: HotPath, method: Method, raw: bytes, context: Context
-    ) -> bytes | Known | None:
+        self, hot: HotPath, method: Method, known: Known, raw: bytes, context: Context
+    ) -> bytes | None:
         begin = time.perf_counter()
-        found = hot.find(raw, context, method.scope or "", self.admission)
-        if found is None:
+        answer = hot.ready(known, raw)
+        if answer is None:
             return None
-        outcome = _IN_ORDER
-        if found.wait and self._quotas is not None:
-            outcome = _Outcome()
-            answer = self._refuse_quota(outcome, context, found, self._quotas)
-        elif found.answer is not None:
-            answer = found.answer
-            context.set_trailing_metadata(((REQUEST_ID_KEY, found.request_id),))
-        else:
-            return found
-        seconds = time.perf_counter() - begin
-        method.count(outcome.code, seconds)
-        if outcome.reason is not None or self._is_sampled():
-            call = hot.call_of(found, method.name, context, self.admission)
-            self._write_line(method, call, outcome, seconds)
+        if hot.charge(known):
+            return self._refuse_known(method, context, known)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, known.request_id),))
+        self._done_at_once(method, context, known, _IN_ORDER, time.perf_counter() - begin)
         return answer
 
-    def _refuse_quota(
-        self, outcome: "_Outcome", context: Context, found: Known, quotas: RequestQuotas
-    ) -> bytes:
-        error = quotas.refusal(found.tenant, found.wait)
+    def _refuse_known(self, method: Method, context: Context, known: Known | None) -> bytes:
+        """Refuses a call whose tenant's quota has no room for it."""
+        begin = time.perf_counter()
+        assert known is not None
+        assert self._quotas is not None
+        error = self._quotas.refusal(known.tenant, known.wait or 0.0)
+        outcome = _Outcome()
         outcome.failed(error)
-        self._metrics.quota_refused.labels(error.quota).inc()
-        return self._refuse(outcome, context, found.request_id, to_status(error, found.request_id))
+        self._rate_refused.add()
+        status = to_status(error, known.request_id)
+        answer = self._refuse(outcome, context, known.request_id, status)
+        self._done_at_once(method, context, known, outcome, time.perf_counter() - begin)
+        return answer
+
+    def _done_at_once(
+        self, method: Method, context: Context, known: Known, outcome: "_Outcome", seconds: float
+    ) -> None:
+        method.count(outcome.code, seconds)
+        if outcome.reason is not None or self._is_sampled():
+            call = HotPath.call_of(known, method.name, context, self.admission)
+            self._write_line(method, call, outcome, seconds)
 
     def _refuse_full(self, method: Method, context: Context) -> bytes:
         begin = time.perf_counter()

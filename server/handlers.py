@@ -20,7 +20,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 Work: TypeAlias = Callable[[], Awaitable[Any]]
-Around: TypeAlias = Callable[[str, Handler], Handler]
+Around: TypeAlias = Callable[[str, Handler], "Rebuilt"]
+Door: TypeAlias = Callable[[Metadata], "Handler | None"]
+"""Asked before a call's message is read: a handler that refuses the call, or None to let it in."""
 
 
 INVOCATION_METADATA: ContextVar[Metadata] = ContextVar("penchant_invocation_metadata")
@@ -61,7 +63,8 @@ def rebuild(
     guard: Guard,
     admission: Admission,
     ready: Callable[[bytes, Context], Any] | None = None,
-) -> Handler:
+    door: Door | None = None,
+) -> "Rebuilt":
     """The handler of the same kind whose calls run through `serve`.
 
     Args:
@@ -71,6 +74,7 @@ def rebuild(
         admission: ends streams that wait for the caller when the worker drains.
         ready: the answer in bytes to a request as it came, where it lies ready; else what `serve`
             is to know of it.
+        door: asked at each call with its metadata, before `ready`.
     """
     parse = _parser(handler, guard)
     behaviour = _behaviour(handler, guard)
@@ -94,11 +98,31 @@ def rebuild(
         return await serve(context, lambda: _begin(behaviour, messages, context))
 
     unary = one if ready is None else one_or_ready
-    return _Handler(
+    return Rebuilt(
         request_streaming=handler.request_streaming,
         response_streaming=handler.response_streaming,
         response_serializer=_or_bytes(handler.response_serializer),
         behaviour=many if handler.request_streaming else unary,
+        door=door,
+    )
+
+
+def refusing(refuse: Callable[[Context], bytes]) -> Handler:
+    """A handler for calls that get no answer: gRPC reads no message for it.
+
+    Args:
+        refuse: sets the code on the context.
+    """
+
+    async def behaviour(_: AsyncIterator[bytes], context: Context) -> bytes:
+        return refuse(context)
+
+    # One that takes a stream reads what it wants; for the caller it is the same on the wire.
+    return Rebuilt(
+        request_streaming=True,
+        response_streaming=False,
+        response_serializer=None,
+        behaviour=behaviour,
     )
 
 
@@ -125,7 +149,7 @@ class _Guarded(grpc.GenericRpcHandler):
     def __init__(self, server: grpc.aio.Server, around: Around) -> None:
         self._inner: list[grpc.GenericRpcHandler] = []
         self._make = around
-        self._made: dict[str, Handler] = {}
+        self._made: dict[str, Rebuilt] = {}
         server.add_generic_rpc_handlers([self])
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
@@ -137,16 +161,20 @@ class _Guarded(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
         name = handler_call_details.method
-        INVOCATION_METADATA.set(handler_call_details.invocation_metadata or ())
-        made = self._made.get(name)
-        if made is not None:
-            return made
+        metadata = handler_call_details.invocation_metadata or ()
+        INVOCATION_METADATA.set(metadata)
+        made = self._made.get(name) or self._first(handler_call_details)
+        if made is None:
+            return None  # grpc answers UNIMPLEMENTED
+        return made if made.door is None else made.door(metadata) or made
+
+    def _first(self, details: grpc.HandlerCallDetails) -> "Rebuilt | None":
         for inner in self._inner:
-            handler = inner.service(handler_call_details)
+            handler = inner.service(details)
             if handler is not None:
-                made = self._made[name] = self._make(name, handler)
+                made = self._made[details.method] = self._make(details.method, handler)
                 return made
-        return None  # grpc answers UNIMPLEMENTED
+        return None
 
 
 def _begin(
@@ -159,7 +187,13 @@ def _begin(
         raise Unimplemented from None
 
 
-class _Handler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+class Rebuilt(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+    """A handler of raw bytes.
+
+    Attributes:
+        door: asked before the handler is; None: every call may come in.
+    """
+
     def __init__(
         self,
         *,
@@ -167,7 +201,9 @@ class _Handler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in t
         response_streaming: bool,
         response_serializer: Callable[[Any], bytes] | None,
         behaviour: Callable[[Any, Context], Awaitable[Any]],
+        door: Door | None = None,
     ) -> None:
+        self.door = door
         self.request_streaming = request_streaming
         self.response_streaming = response_streaming
         self.request_deserializer = None

@@ -6,6 +6,7 @@ which finds the right error; the caller cannot tell the ways apart.
 """
 
 import os
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -16,7 +17,7 @@ from engine.tenants import TENANT_HEADER
 from server.admission import Admission
 from server.authentication import API_KEY_KEY, AUTHORIZATION_KEY
 from server.call import REQUEST_ID_KEY, SANE_REQUEST_ID, Call
-from server.handlers import metadata_of
+from server.handlers import Metadata
 from server.quotas import RequestQuotas
 from server.wire_cache import WireCache
 from storage.tenants import Tenant
@@ -49,16 +50,18 @@ class Known:
     Attributes:
         tenant, principal: who calls for whom, and may.
         request_id: the caller's, or made here.
-        answer: what lies ready; None: it is to be made.
         wait: seconds until the tenant's quota allows a call; 0: it allows this one, and has
-            counted it.
+            counted it; None: it was not asked.
     """
 
     tenant: Tenant
     principal: Principal
     request_id: str
-    answer: bytes | None
-    wait: float
+    wait: float | None
+
+
+KNOWN: ContextVar[Known | None] = ContextVar("penchant_known", default=None)
+"""Of the running call, as the door found it."""
 
 
 class HotPath:
@@ -83,30 +86,34 @@ class HotPath:
         self._callers = callers
         self._quotas = quotas
 
-    def find(self, raw: bytes, context: Context, scope: str, admission: Admission) -> Known | None:
-        """What is known of a request as it came; None: the ordinary way has to find it out.
+    def know(self, metadata: Metadata, scope: str, admission: Admission) -> Known | None:
+        """Who calls; None: the ordinary way has to find it out.
 
-        A worker that is full still gives what lies ready; what it refuses uses no quota up.
+        A worker that is full asks no quota: what it refuses uses none up.
         """
         if admission.draining:
             return None
-        found = self._who_asks(context, scope)
+        found = self._who_asks(metadata, scope)
         if found is None:
             return None
-        tenant, principal, request_id = found
-        answer = None
-        if admission.is_full:
-            answer = self._cache.get((tenant.tenant_id, raw))
-            if answer is None:
-                return None
-        wait = 0.0 if self._quotas is None else self._quotas.wait(tenant)
-        if answer is None and not wait:
-            answer = self._cache.get((tenant.tenant_id, raw))
-        return Known(tenant, principal, request_id, answer, wait)
+        known = Known(*found, None)
+        if not admission.is_full:
+            self.charge(known)
+        return known
 
-    def _who_asks(self, context: Context, scope: str) -> tuple[Tenant, Principal, str] | None:
+    def charge(self, known: Known) -> float:
+        """Seconds until the quota of a call's tenant allows it; counts it where it does now."""
+        if known.wait is None:
+            known.wait = 0.0 if self._quotas is None else self._quotas.wait(known.tenant)
+        return known.wait
+
+    def ready(self, known: Known, raw: bytes) -> bytes | None:
+        """The answer to a request as it came, where it lies ready."""
+        return self._cache.get((known.tenant.tenant_id, raw))
+
+    def _who_asks(self, metadata: Metadata, scope: str) -> tuple[Tenant, Principal, str] | None:
         tenant_id = key = text = request_id = None
-        for name, value in metadata_of(context):
+        for name, value in metadata:
             if name == TENANT_HEADER and tenant_id is None:
                 tenant_id = value
             elif name in _CREDENTIALS and key is None:

@@ -10,6 +10,8 @@ from server.admission import Admission
 from storage.exceptions import PenchantError, QuotaExceeded
 from storage.tenants import Tenant
 
+REQUESTS_PER_SECOND = "requests_per_second"
+
 _NOTICE_SECS = 1.0
 _LONGEST_RETRY_SECS = 60.0
 _KEPT = 1_000
@@ -91,7 +93,7 @@ def _refusal(tenant: Tenant, wait: float, *, logged: bool) -> QuotaExceeded:
     retry = min(math.ceil(wait * 10) / 10, _LONGEST_RETRY_SECS)
     return QuotaExceeded(
         tenant.tenant_id,
-        "requests_per_second",
+        REQUESTS_PER_SECOND,
         limit,
         f"The tenant may make {limit:,.10g} requests a second.",
         retry_after=retry,

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from penchant.v1 import (
     admin_pb2,
+    common_pb2,
     embedding_pb2,
     entity_pb2,
     interaction_pb2,
@@ -147,6 +148,29 @@ async def test_requests_beyond_the_burst_are_refused_and_others_are_not(service:
     for _ in range(10):
         await service.recommend(tenant="b")
         await told(service)
+
+
+async def test_refusal_is_heard_however_large_the_request_is(service: Service):
+    large = recommendation_pb2.RecommendRequest(user_id="u")
+    large.exclude.extend([common_pb2.EntityRef(entity_type="book", entity_id="x" * 40)] * 60_000)
+    await limit(service, requests_per_second=0.5, burst=1)
+    await service.recommend()
+
+    for _ in range(20):
+        info, _, _ = await exceeded(service.call("Recommend", large))
+        assert info.metadata["quota"] == "requests_per_second"
+
+
+async def test_refusal_does_not_wait_for_the_message(service: Service):
+    await limit(service, requests_per_second=0.5, burst=1)
+    await service.recommend()
+    call = service.channel.stream_unary("/penchant.v1.RecommendationService/Recommend")(
+        metadata=(("x-tenant-id", "a"),), timeout=10
+    )
+
+    info, _, _ = await exceeded(call)
+
+    assert info.metadata["quota"] == "requests_per_second"
 
 
 async def test_raised_rate_is_learnt_though_every_call_is_refused(service: Service):
