@@ -1,6 +1,5 @@
 """The call that the running task serves."""
 
-import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -76,10 +75,6 @@ class Call:
         """Seconds until the deadline, at least 0; None when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
-
-REQUEST_ID_KEY = "x-request-id"
-SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-"""What a caller's own request id must be to be taken."""
 
 CURRENT_CALL: ContextVar[Call] = ContextVar("penchant_call")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os
 import random
 import time
 from collections.abc import Awaitable, Mapping
@@ -10,7 +9,6 @@ from typing import Any, Protocol
 
 import grpc
 import structlog
-from google.rpc import status_pb2  # type: ignore[import-untyped]
 from structlog.typing import FilteringBoundLogger
 
 from engine.access import ANONYMOUS
@@ -18,7 +16,7 @@ from engine.tenants import TENANT_HEADER
 from server.admission import Admission
 from server.audit import CallAudit
 from server.authentication import Authenticator
-from server.call import CURRENT_CALL, REQUEST_ID_KEY, SANE_REQUEST_ID, Call
+from server.call import CURRENT_CALL, Call
 from server.errors import domain_error, reason_of, status_code, to_status
 from server.handlers import (
     Context,
@@ -34,11 +32,12 @@ from server.hot_path import KNOWN, HotPath, Known
 from server.methods import Method
 from server.metrics import Metrics
 from server.quotas import REQUESTS_PER_SECOND, RequestQuotas
+from server.refusals import DETAILS_KEY, Refusal
+from server.request_ids import REQUEST_ID_KEY, request_id_of
 from server.tally import Tally
 from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
 from storage.tenants import Tenant
 
-_DETAILS_KEY = "grpc-status-details-bin"
 _NOTICE_SECS = 1.0
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -98,7 +97,7 @@ class Edge:
         self._hot = hot or {}
         self._log_sample = log_sample
         self._rate_refused = Tally(metrics.quota_refused.labels(REQUESTS_PER_SECOND))
-        self._full = to_status(self.admission.refusal(), "")
+        self._full = Refusal.of(self.admission.refusal())
         self._full_noticed = -math.inf
 
     def around(self, name: str, handler: Handler) -> Rebuilt:
@@ -158,12 +157,10 @@ class Edge:
         begin = time.perf_counter()
         assert known is not None
         assert self._quotas is not None
-        error = self._quotas.refusal(known.tenant, known.wait or 0.0)
-        outcome = _Outcome()
-        outcome.failed(error)
+        refusal = self._quotas.refusal(known.tenant, known.wait or 0.0)
+        answer = refusal.give(context, known.request_id)
         self._rate_refused.add()
-        status = to_status(error, known.request_id)
-        answer = self._refuse(outcome, context, known.request_id, status)
+        outcome = _Outcome(refusal, logged=self._quotas.notice(known.tenant))
         self._done_at_once(method, context, known, outcome, time.perf_counter() - begin)
         return answer
 
@@ -171,39 +168,21 @@ class Edge:
         self, method: Method, context: Context, known: Known, outcome: "_Outcome", seconds: float
     ) -> None:
         method.count(outcome.code, seconds)
-        if outcome.reason is not None or self._is_sampled():
+        if outcome.logged and (outcome.reason is not None or self._is_sampled()):
             call = HotPath.call_of(known, method.name, context, self.admission)
             self._write_line(method, call, outcome, seconds)
 
     def _refuse_full(self, method: Method, context: Context) -> bytes:
         begin = time.perf_counter()
-        outcome = _Outcome()
         request_id, _ = _metadata_of(context)
-        answer = self._refuse(outcome, context, request_id, self._full)
+        answer = self._full.give(context, request_id)
         seconds = time.perf_counter() - begin
-        method.count(outcome.code, seconds)
+        method.count(self._full.code, seconds)
         if begin - self._full_noticed >= _NOTICE_SECS:
             self._full_noticed = begin
-            outcome.failed(self.admission.refusal())
             call = Call(request_id, method.name, context.peer(), self.admission)
-            self._write_line(method, call, outcome, seconds)
+            self._write_line(method, call, _Outcome(self._full), seconds)
         return answer
-
-    @staticmethod
-    def _refuse(
-        outcome: "_Outcome", context: Context, request_id: str, status: status_pb2.Status
-    ) -> bytes:
-        """What gRPC is to be given for a call that is not taken: a code, and no answer.
-
-        An exception costs half as much again, and a flood of refusals is paid for by the others.
-        """
-        outcome.code = _CODES[status.code]
-        context.set_code(outcome.code)
-        context.set_details(status.message)
-        context.set_trailing_metadata(
-            ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id))
-        )
-        return b""
 
     async def _serve(
         self, method: Method, context: Context, work: Work, known: Known | None
@@ -243,7 +222,7 @@ class Edge:
                 await context.abort(
                     outcome.code,
                     status.message,
-                    ((_DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id)),
+                    ((DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id)),
                 )
             except grpc.aio.UsageError:
                 # The deadline came while a status of the servicer's own was being sent.
@@ -369,12 +348,12 @@ class Edge:
 class _Outcome:
     """How a call ended."""
 
-    def __init__(self) -> None:
-        self.code = grpc.StatusCode.OK
-        self.reason: str | None = None
+    def __init__(self, refusal: Refusal | None = None, *, logged: bool = True) -> None:
+        self.code = grpc.StatusCode.OK if refusal is None else refusal.code
+        self.reason = None if refusal is None else refusal.reason
         self.fault: Exception | None = None
         self.quota: str | None = None
-        self.logged = True
+        self.logged = logged
 
     def failed(self, error: Exception) -> None:
         known = domain_error(error)
@@ -396,9 +375,9 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
     for key, value in metadata_of(context):
         if key == TENANT_HEADER:
             tenant_ids.add(_text(value))
-        elif key == REQUEST_ID_KEY and SANE_REQUEST_ID.fullmatch(_text(value)):
-            request_id = _text(value)
-    return request_id or os.urandom(16).hex(), tenant_ids
+        elif key == REQUEST_ID_KEY:
+            request_id = value
+    return request_id_of(request_id), tenant_ids
 
 
 def _text(value: str | bytes | None) -> str:

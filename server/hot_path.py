@@ -5,7 +5,6 @@ drain, credentials, scope, tenant, quota. Whatever is not plainly in order goes 
 which finds the right error; the caller cannot tell the ways apart.
 """
 
-import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -16,9 +15,10 @@ from engine.access import ANONYMOUS, Principal
 from engine.tenants import TENANT_HEADER
 from server.admission import Admission
 from server.authentication import API_KEY_KEY, AUTHORIZATION_KEY
-from server.call import REQUEST_ID_KEY, SANE_REQUEST_ID, Call
+from server.call import Call
 from server.handlers import Metadata
 from server.quotas import RequestQuotas
+from server.request_ids import REQUEST_ID_KEY, request_id_of
 from server.wire_cache import WireCache
 from storage.tenants import Tenant
 
@@ -128,9 +128,7 @@ class HotPath:
         tenant = self._tenants.known(principal.tenant_id if tenant_id is None else tenant_id)
         if tenant is None or principal.tenant_id not in {None, tenant.tenant_id}:
             return None
-        if not isinstance(request_id, str) or not SANE_REQUEST_ID.fullmatch(request_id):
-            request_id = os.urandom(16).hex()
-        return tenant, principal, request_id
+        return tenant, principal, request_id_of(request_id)
 
     @staticmethod
     def call_of(known: Known, method: str, context: Context, admission: Admission) -> Call:

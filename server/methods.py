@@ -11,7 +11,7 @@ from server.call import current_call
 from server.handlers import Handler
 from server.method_access import needed_scope, tenant_check
 from server.metrics import Metrics
-from server.tally import Tally
+from server.tally import Tally, TimeTally
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 TENANT_SERVICES = frozenset(
@@ -52,7 +52,7 @@ class Method:
         self.audit = audit_rule(self.service, self.short_name)
         self._check_tenant = tenant_check(self.service, self.short_name)
         self._authenticator = authenticator
-        self._seconds = metrics.seconds.labels(name)
+        self._seconds = TimeTally(metrics.seconds.labels(name))
         self._metric = metrics.calls
         self._calls: dict[grpc.StatusCode, Tally] = {}
 

@@ -1,12 +1,14 @@
 """Requests a second of tenants, at the edge of one worker."""
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import Awaitable, Callable
 
 from engine.rate import RequestRates
 from server.admission import Admission
+from server.refusals import Refusal
 from storage.exceptions import PenchantError, QuotaExceeded
 from storage.tenants import Tenant
 
@@ -45,15 +47,17 @@ class RequestQuotas:
         """
         wait = self._rates.take(tenant, cost)
         if wait:
-            raise self.refusal(tenant, wait)
+            retry, limit = _terms(tenant, wait)
+            raise _exceeded(tenant.tenant_id, limit, retry, logged=self.notice(tenant))
 
     def wait(self, tenant: Tenant) -> float:
         """Takes a call of a tenant and is 0, or seconds until its quota allows one."""
         return self._rates.take(tenant)
 
-    def refusal(self, tenant: Tenant, wait: float) -> QuotaExceeded:
-        """The error of a call that would have to wait so many seconds."""
-        return _refusal(tenant, wait, logged=self._notice(tenant))
+    def refusal(self, tenant: Tenant, wait: float) -> Refusal:
+        """What a call is told that would have to wait so many seconds."""
+        retry, limit = _terms(tenant, wait)
+        return _refusal(tenant.tenant_id, limit, retry)
 
     async def turn(self, tenant: Tenant, admission: Admission) -> None:
         """Waits until a tenant may make one more request: for messages of a stream.
@@ -62,11 +66,11 @@ class RequestQuotas:
             Unavailable: the worker drains (SHUTTING_DOWN).
         """
         while wait := self._rates.take(tenant):
-            self._notice(tenant)
+            self.notice(tenant)
             await admission.pause(min(wait, _NOTICE_SECS))
 
-    def _notice(self, tenant: Tenant) -> bool:
-        """Has the row read anew; whether this is the first refusal for a while."""
+    def notice(self, tenant: Tenant) -> bool:
+        """Of a refusal: has the row read anew; whether this is the first for a while."""
         now = time.monotonic()
         if now - self._noticed.get(tenant.tenant_id, -math.inf) < _NOTICE_SECS:
             return False
@@ -87,12 +91,20 @@ class RequestQuotas:
             return
 
 
-def _refusal(tenant: Tenant, wait: float, *, logged: bool) -> QuotaExceeded:
-    limit = tenant.quotas.requests_per_second
+def _terms(tenant: Tenant, wait: float) -> tuple[float, float]:
     # In whole tenths: those who come back should not come one by one.
     retry = min(math.ceil(wait * 10) / 10, _LONGEST_RETRY_SECS)
+    return retry, tenant.quotas.requests_per_second
+
+
+@functools.lru_cache(maxsize=1024)
+def _refusal(tenant_id: str, limit: float, retry: float) -> Refusal:
+    return Refusal.of(_exceeded(tenant_id, limit, retry))
+
+
+def _exceeded(tenant_id: str, limit: float, retry: float, *, logged: bool = True) -> QuotaExceeded:
     return QuotaExceeded(
-        tenant.tenant_id,
+        tenant_id,
         REQUESTS_PER_SECOND,
         limit,
         f"The tenant may make {limit:,.10g} requests a second.",

@@ -2,9 +2,11 @@
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, Counter
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from server.tally import Tally
+from server.metrics import Seconds
+from server.tally import Tally, TimeTally
 
 
 def make() -> tuple[Tally, Counter]:
@@ -45,3 +47,48 @@ def test_without_a_loop_the_counter_hears_of_each() -> None:
     tally.add()
     tally.add()
     assert value(counter) == 2
+
+
+def observed(times: Histogram) -> dict[str, float]:
+    """Samples but for the time of the making, by bound or name."""
+    (metric,) = times.collect()
+    return {
+        sample.labels.get("le", sample.name): sample.value
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+TIMES = [0.0, 0.09, 0.1, 0.2, 1.0, 1.5, 100.0, 0.1]
+
+
+async def test_times_arrive_as_if_each_had_been_observed() -> None:
+    expected = Histogram("times", "Times.", buckets=(0.1, 1), registry=CollectorRegistry())
+    times = Seconds("times", "Times.", buckets=(0.1, 1), registry=CollectorRegistry())
+    tally = TimeTally(times)
+    for seconds in TIMES:
+        expected.observe(seconds)
+        tally.observe(seconds)
+    assert observed(times)["times_count"] == 0
+
+    tally.tell()
+    tally.tell()
+
+    assert observed(times) == pytest.approx(observed(expected))
+
+
+async def test_times_are_told_by_themselves() -> None:
+    times = Seconds("times", "Times.", buckets=(0.1, 1), registry=CollectorRegistry())
+    tally = TimeTally(times)
+    for expected in (2, 4):
+        tally.observe(0.5)
+        tally.observe(0.05)
+        async with asyncio.timeout(5):
+            while observed(times)["times_count"] < expected:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+
+
+def test_without_a_loop_times_are_told_at_once() -> None:
+    times = Seconds("times", "Times.", buckets=(0.1, 1), registry=CollectorRegistry())
+    TimeTally(times).observe(0.5)
+    assert observed(times)["times_count"] == 1
