@@ -121,6 +121,8 @@ class Edge:
 
         def ready(raw: bytes, context: Context) -> bytes | Known | None:
             known = KNOWN.get() if hot is not None else None
+            if known is not None and not known.holds:
+                known = None
             if hot is not None and known is not None and not self.admission.draining:
                 answer = self._answer_at_once(hot, method, known, raw, context)
                 if answer is not None:

@@ -5,6 +5,7 @@ drain, credentials, scope, tenant, quota. Whatever is not plainly in order goes 
 which finds the right error; the caller cannot tell the ways apart.
 """
 
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -21,6 +22,9 @@ from server.quotas import RequestQuotas
 from server.request_ids import REQUEST_ID_KEY, request_id_of
 from server.wire_cache import WireCache
 from storage.tenants import Tenant
+
+_HOLDS_SECS = 0.5
+"""Within a second a key that was revoked must have ended."""
 
 _CREDENTIALS = frozenset({AUTHORIZATION_KEY, API_KEY_KEY})
 
@@ -52,12 +56,19 @@ class Known:
         request_id: the caller's, or made here.
         wait: seconds until the tenant's quota allows a call; 0: it allows this one, and has
             counted it; None: it was not asked.
+        at: when, by the monotonic clock.
     """
 
     tenant: Tenant
     principal: Principal
     request_id: str
     wait: float | None
+    at: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may still be gone by: a message may come long after its call was begun."""
+        return time.monotonic() - self.at < _HOLDS_SECS
 
 
 KNOWN: ContextVar[Known | None] = ContextVar("penchant_known", default=None)
@@ -96,7 +107,7 @@ class HotPath:
         found = self._who_asks(metadata, scope)
         if found is None:
             return None
-        known = Known(*found, None)
+        known = Known(*found, None, time.monotonic())
         if not admission.is_full:
             self.charge(known)
         return known

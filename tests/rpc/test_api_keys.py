@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from penchant import Client, PermissionDenied, SyncClient
 from penchant.v1 import api_key_pb2 as pb
-from penchant.v1 import api_key_pb2_grpc, interaction_pb2
+from penchant.v1 import api_key_pb2_grpc, interaction_pb2, recommendation_pb2
 
 from tests.rpc.conftest import Refusal, Service, interaction, refusal_of
 from tests.rpc.keys import make_key, metadata_of, refused, send
@@ -156,6 +156,30 @@ async def test_revoked_key_ends_and_stays_listed(service: Service, operator: Key
     assert again.revoked_at == revoked.revoked_at
     await until_ended(service, made.secret)
     assert (await operator.get(made.api_key.key_id)).HasField("revoked_at")
+
+
+async def test_call_that_was_begun_before_its_key_ended_gets_no_answer(
+    service: Service, operator: Keys
+) -> None:
+    """However long its message takes to come: neither a ready answer nor a new one."""
+    made = await operator.create("a", "recommend:read")
+    metadata = metadata_of(made.secret)
+    request = recommendation_pb2.RecommendRequest()
+    for _ in range(3):
+        await service.recommendation.Recommend(request, metadata=metadata)
+    begin: Any = service.channel.stream_unary("/penchant.v1.RecommendationService/Recommend")
+    call = begin(metadata=metadata, timeout=30)
+    await call.wait_for_connection()
+    revoke = pb.RevokeApiKeyRequest(tenant_id="a", key_id=made.api_key.key_id)
+    await operator.call("RevokeApiKey", revoke)
+    await until_ended(service, made.secret)
+    await asyncio.sleep(1)
+
+    await call.write(request.SerializeToString())
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_key_ends_by_itself(service: Service, operator: Keys) -> None:
