@@ -124,6 +124,8 @@ class FactorIndex:
         lists, size = len(index.starts) - 1, len(index.places)
         if (
             lists < 1
+            or (index.starts.ndim, index.starts.dtype.kind) != (1, "i")
+            or index.places.ndim != 1
             or index.spreads.shape != (lists,)
             or index.vectors.ndim != 2
             or len(index.vectors) != size
@@ -134,6 +136,8 @@ class FactorIndex:
             raise ValueError("lists of the index do not follow one another")
         if size and not 0 <= index.places.min() <= index.places.max() < n_places:
             raise ValueError("places of the index are not the model's")
+        if np.bincount(index.places, minlength=1).max() > 1:
+            raise ValueError("a place lies in two lists of the index")
         return index
 
 
