@@ -2,20 +2,26 @@ import numpy as np
 import pytest
 
 from engine.models.artefact import open_artefact, write_artefact
-from engine.models.forms import FactorModel, factors
+from engine.models.forms import FactorModel, factor_index, factors
 from engine.models.forms.factor_index import FactorIndex
 from tests.engine.models.planted import history
 
-N, F = 60_000, 12
+N, F = 20_000, 12
 NOBODY = np.empty(0, np.int32)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch) -> None:
+    """As much looked at, of fewer entities, as where an index is made: a third and less."""
+    monkeypatch.setattr(factor_index, "_LEAST_LOOKED_AT", 6_000)
 
 
 @pytest.fixture(scope="module")
 def planted() -> np.ndarray:
-    """Factors in 300 directions, some entities much larger than others, and a few unknown."""
+    """Factors in 100 directions, some entities much larger than others, and a few unknown."""
     rng = np.random.default_rng(5)
-    directions = rng.normal(size=(300, F))
-    y = directions[rng.integers(300, size=N)] + 0.3 * rng.normal(size=(N, F))
+    directions = rng.normal(size=(100, F))
+    y = directions[rng.integers(100, size=N)] + 0.3 * rng.normal(size=(N, F))
     y *= rng.pareto(3, N)[:, None] + 0.1
     y[::100] = 0
     return y.astype(np.float32)
