@@ -13,6 +13,7 @@ from storage.migrations import MigrationRunner
 from tests.conftest import url_of
 from tests.faults.backends import Backends
 from tests.faults.report import pytest_terminal_summary  # noqa: F401 - a hook
+from tests.rpc.conftest import Service
 
 _TEMPLATE = "faults_template"
 
@@ -64,3 +65,9 @@ def socket_of(url: str) -> Path:
         return Path(url.removeprefix("unix://").partition("?")[0])
     host = url.partition("@")[2].partition("/")[0].replace("%2F", "/")
     return Path(host) / ".s.PGSQL.5432"
+
+
+async def idle(service: Service) -> bool:
+    """Whether every connection of the service's pool has been given back."""
+    stats = service.deps.database.pool_stats()
+    return stats.size == stats.idle

@@ -21,7 +21,7 @@ from storage.embedded.accounts import postgres_account
 from storage.embedded.postgres import _binaries
 from storage.embedded.processes import read_pid
 from storage.migrations import MigrationRunner
-from tests.faults.conftest import execute, socket_of
+from tests.faults.conftest import execute, idle, socket_of
 from tests.faults.proxy import Proxy, proxied
 from tests.rpc.conftest import Service, refusal_of, running, settings_for
 from tests.service.processes import family, frozen
@@ -184,8 +184,3 @@ async def test_name_with_a_new_address_leads_to_the_new_primary(
         stats = service.deps.database.pool_stats()
         await until(lambda: idle(service))
         assert stats.size <= service.settings.database.max_connections
-
-
-async def idle(service: Service) -> bool:
-    stats = service.deps.database.pool_stats()
-    return stats.size == stats.idle

@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from server.settings import Settings
 from storage.embedded.accounts import let_through, postgres_account
 from tests.faults.backends import Backends
-from tests.faults.conftest import execute
+from tests.faults.conftest import execute, idle
 from tests.rpc.conftest import Refusal, Service, ids, refusal_of, running, settings_for
 from tests.service.processes import children_of, frozen
 
@@ -269,13 +269,8 @@ async def test_frozen_postgres_lets_calls_go_and_refuses_others_at_once(
             assert not await storable(service)
         assert (time.monotonic() - begun) / 40 < 0.1
     await recovered(service)
-
-    async def all_idle() -> bool:
-        stats = service.deps.database.pool_stats()
-        return stats.size == stats.idle
-
     # Not at once: what runs beside the calls, such as the watch over erasures, may have one.
-    await until(all_idle)
+    await until(lambda: idle(service))
 
 
 async def test_read_only_postgres_answers_and_refuses_writes(
