@@ -138,8 +138,8 @@ class Callers:
 
 
 @asynccontextmanager
-async def watched_health(target: str, waits: list[float]) -> AsyncIterator[None]:
-    """Asks for health ten times a second, and notes how long each answer took.
+async def watched_health(target: str) -> AsyncIterator[list[float]]:
+    """Asks for health ten times a second, and at the end notes how long each answer took (s).
 
     In a process of its own: this one is late itself while it sends all those calls.
     """
@@ -148,14 +148,15 @@ async def watched_health(target: str, waits: list[float]) -> AsyncIterator[None]
     )
     assert watch.stdout is not None
     await watch.stdout.readline()
+    waits: list[float] = []
     try:
-        yield
+        yield waits
     finally:
         watch.terminate()
         said = (await watch.stdout.read()).decode().splitlines()
         await watch.wait()
     waits += [float(line) for line in said]
-    assert said
+    assert waits
 
 
 def resident_bytes(pid: int) -> int:
@@ -175,27 +176,29 @@ async def test_overload_leaves_most_of_the_goodput_and_health_alive(
             for _ in range(_CHANNELS)
         ]
         callers, warm_up = Callers(channels), Callers(channels)
-        waits: list[float] = []
+        waits: list[list[float]] = []
         await warm_up.closed_loop(8, 1.0)
         best, kept = [], []
         before = resident_bytes(worker)
         # Both are measured in turn, since what else runs on the machine changes.
         for _ in range(PAIRS):
             best.append(max([await warm_up.closed_loop(n, PHASE_SECS / 3) for n in CONCURRENCY]))
-            async with watched_health(service.target, waits):
+            async with watched_health(service.target) as noted:
                 kept.append(await callers.open_loop(OVERLOAD * best[-1], PHASE_SECS))
+            waits.append(noted)
         grown = resident_bytes(worker) - before
         ratio = statistics.median(good / most for good, most in zip(kept, best, strict=True))
-        waits.sort()
+        # A host that stops for a moment spoils one phase, a service that is late all of them.
+        longest = statistics.median(max(phase) for phase in waits)
         told = (
             f"best {best}, at {OVERLOAD} times as much {kept}: {ratio:.2f}; "
             f"{dict(callers.outcomes)}; "
-            f"health median {statistics.median(waits):.3f} s, longest {waits[-1]:.3f} s; "
+            f"health's longest of each {[round(max(phase), 3) for phase in waits]} s; "
             f"{grown >> 20} MiB more"
         )
         print(told)  # noqa: T201 - the figures of a run, shown with -s or when it fails
         assert ratio >= GOODPUT_KEPT, told
-        assert waits[int(0.99 * (len(waits) - 1))] < HEALTH_SECS, told
+        assert longest < HEALTH_SECS, told
         assert grown < GROWTH_BYTES, told
         assert callers.outcomes.keys() <= OUTCOMES, told
         assert callers.outcomes["TOO_MANY_CALLS"] > 0, told

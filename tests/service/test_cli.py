@@ -237,7 +237,9 @@ def test_health_of_no_service_is_a_failure(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_demo_recommends_with_reasons_and_ends(tmp_path: Path) -> None:
     done = penchant(tmp_path, "demo", "--once", "--port", "0", timeout=250)
-    assert (done.returncode, done.stderr) == (0, "")
+    # A machine that stops for a moment is worth a warning of the service, and no fault of the demo.
+    said = [line for line in done.stderr.splitlines() if "the event loop stood still" not in line]
+    assert (done.returncode, said) == (0, [])
     assert len(re.findall(r"^\w+ loves .*, dislikes ", done.stdout, re.MULTILINE)) == 3
     assert len(re.findall(r"(content|item_to_item|trending|popular)\w* \d+%", done.stdout)) >= 15
     assert "grpcurl -plaintext" in done.stdout
