@@ -17,7 +17,7 @@ from server.admission import Admission
 from server.audit import CallAudit
 from server.authentication import Authenticator
 from server.call import CURRENT_CALL, Call
-from server.errors import domain_error, reason_of, status_code, to_status
+from server.errors import to_status
 from server.handlers import (
     Context,
     Handler,
@@ -31,15 +31,15 @@ from server.handlers import (
 from server.hot_path import KNOWN, HotPath, Known
 from server.methods import Method
 from server.metrics import Metrics
+from server.outcomes import CODES, IN_ORDER, UNTOLD, Outcome, code_after, code_of
 from server.quotas import REQUESTS_PER_SECOND, RequestQuotas
 from server.refusals import DETAILS_KEY, Refusal
 from server.request_ids import REQUEST_ID_KEY, request_id_of
-from server.tally import Tally
-from storage.exceptions import DeadlineExceeded, InvalidArgument, QuotaExceeded
+from server.tally import Level, Tally
+from storage.exceptions import DeadlineExceeded, InvalidArgument
 from storage.tenants import Tenant
 
 _NOTICE_SECS = 1.0
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class TenantResolver(Protocol):
@@ -97,6 +97,7 @@ class Edge:
         self._hot = hot or {}
         self._log_sample = log_sample
         self._rate_refused = Tally(metrics.quota_refused.labels(REQUESTS_PER_SECOND))
+        self._in_flight = Level(metrics.in_flight)
         self._full = Refusal.of(self.admission.refusal())
         self._full_noticed = -math.inf
 
@@ -120,10 +121,10 @@ class Edge:
             return refused if known is not None and known.wait else None
 
         def ready(raw: bytes, context: Context) -> bytes | Known | None:
-            known = KNOWN.get() if hot is not None else None
+            known = KNOWN.get()  # None where there is no door
             if known is not None and not known.holds:
                 known = None
-            if hot is not None and known is not None and not self.admission.draining:
+            if known is not None and hot is not None and not self.admission.draining:
                 answer = self._answer_at_once(hot, method, known, raw, context)
                 if answer is not None:
                     return answer
@@ -150,8 +151,11 @@ class Edge:
             return None
         if hot.charge(known):
             return self._refuse_known(method, context, known)
-        context.set_trailing_metadata(((REQUEST_ID_KEY, known.request_id),))
-        self._done_at_once(method, context, known, _IN_ORDER, time.perf_counter() - begin)
+        outcome = IN_ORDER if self._is_sampled() else UNTOLD
+        if outcome.logged or known.given_id is not None:
+            # An id that neither the log nor the caller knows would cost a twentieth of the answer.
+            context.set_trailing_metadata(((REQUEST_ID_KEY, known.request_id),))
+        self._done_at_once(method, context, known, outcome, time.perf_counter() - begin)
         return answer
 
     def _refuse_known(self, method: Method, context: Context, known: Known | None) -> bytes:
@@ -162,15 +166,15 @@ class Edge:
         refusal = self._quotas.refusal(known.tenant, known.wait or 0.0)
         answer = refusal.give(context, known.request_id)
         self._rate_refused.add()
-        outcome = _Outcome(refusal, logged=self._quotas.notice(known.tenant))
+        outcome = Outcome(refusal, logged=self._quotas.notice(known.tenant))
         self._done_at_once(method, context, known, outcome, time.perf_counter() - begin)
         return answer
 
     def _done_at_once(
-        self, method: Method, context: Context, known: Known, outcome: "_Outcome", seconds: float
+        self, method: Method, context: Context, known: Known, outcome: Outcome, seconds: float
     ) -> None:
         method.count(outcome.code, seconds)
-        if outcome.logged and (outcome.reason is not None or self._is_sampled()):
+        if outcome.logged:
             call = HotPath.call_of(known, method.name, context, self.admission)
             self._write_line(method, call, outcome, seconds)
 
@@ -183,7 +187,7 @@ class Edge:
         if begin - self._full_noticed >= _NOTICE_SECS:
             self._full_noticed = begin
             call = Call(request_id, method.name, context.peer(), self.admission)
-            self._write_line(method, call, _Outcome(self._full), seconds)
+            self._write_line(method, call, Outcome(self._full), seconds)
         return answer
 
     async def _serve(
@@ -197,9 +201,9 @@ class Edge:
         call = Call(request_id, method.name, context.peer(), self.admission, quotas=self._quotas)
         CURRENT_CALL.set(call)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
-        outcome = _Outcome()
+        outcome = Outcome()
         admitted = False
-        self._metrics.in_flight.inc()
+        self._in_flight.change(1)
         try:
             if not method.is_health:
                 self.admission.enter()
@@ -209,7 +213,7 @@ class Edge:
             return await self._recorded(method, call, context, tenant_ids, work)
         except (grpc.aio.AbortError, grpc.aio.InternalError, asyncio.CancelledError) as error:
             # The second: the caller was gone when an answer or a status should leave.
-            outcome.code = _code_after(error, call, context)
+            outcome.code = code_after(error, call, context)
             raise
         except Exception as error:  # noqa: BLE001 - here every error becomes a status
             outcome.failed(error)
@@ -219,7 +223,7 @@ class Edge:
             if outcome.quota is not None:
                 self._metrics.quota_refused.labels(outcome.quota).inc()
             status = to_status(error, request_id)
-            outcome.code = _CODES[status.code]
+            outcome.code = CODES[status.code]
             try:
                 await context.abort(
                     outcome.code,
@@ -228,12 +232,12 @@ class Edge:
                 )
             except grpc.aio.UsageError:
                 # The deadline came while a status of the servicer's own was being sent.
-                outcome.code, outcome.fault = _code_of(context), None
+                outcome.code, outcome.fault = code_of(context), None
                 raise asyncio.CancelledError from None
         finally:
             if admitted:
                 self.admission.leave()
-            self._metrics.in_flight.dec()
+            self._in_flight.change(-1)
             seconds = time.perf_counter() - begin
             method.count(outcome.code, seconds)
             in_order = outcome.code is grpc.StatusCode.OK and method.audit is None
@@ -255,7 +259,7 @@ class Edge:
         try:
             answer = await self._work(method, call, context, tenant_ids, work)
         except BaseException as error:
-            code = _code_after(error, call, context)
+            code = code_after(error, call, context)
             raise
         finally:
             await self._audit.ended(method.audit, call, code, answer)
@@ -290,7 +294,7 @@ class Edge:
             raise
         if response is None and not method.streams_answers:
             # channelz sets a code and returns nothing, which would not serialise.
-            await context.abort(_code_of(context), _text(context.details()))
+            await context.abort(code_of(context), _text(context.details()))
         return response
 
     async def _authorise(self, method: Method, call: Call, context: Context) -> None:
@@ -321,7 +325,7 @@ class Edge:
         """Whether a call in order gets a line."""
         return random.random() < self._log_sample  # noqa: S311 - no secret
 
-    def _write_line(self, method: Method, call: Call, outcome: "_Outcome", seconds: float) -> None:
+    def _write_line(self, method: Method, call: Call, outcome: Outcome, seconds: float) -> None:
         if outcome.fault is not None:
             write = self._log.error
         elif not outcome.logged:
@@ -347,29 +351,6 @@ class Edge:
         write("call", **facts)
 
 
-class _Outcome:
-    """How a call ended."""
-
-    def __init__(self, refusal: Refusal | None = None, *, logged: bool = True) -> None:
-        self.code = grpc.StatusCode.OK if refusal is None else refusal.code
-        self.reason = None if refusal is None else refusal.reason
-        self.fault: Exception | None = None
-        self.quota: str | None = None
-        self.logged = logged
-
-    def failed(self, error: Exception) -> None:
-        known = domain_error(error)
-        if known is None:
-            self.reason, self.fault = "INTERNAL", error
-        else:
-            self.reason = reason_of(known)
-        if isinstance(known, QuotaExceeded):
-            self.quota, self.logged = known.quota, known.logged
-
-
-_IN_ORDER = _Outcome()
-
-
 def _metadata_of(context: Context) -> tuple[str, set[str]]:
     """The request id, the caller's if it is sane, and the tenant ids that are given."""
     request_id = None
@@ -384,20 +365,3 @@ def _metadata_of(context: Context) -> tuple[str, set[str]]:
 
 def _text(value: str | bytes | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
-
-
-def _code_after(error: BaseException, call: Call, context: Context) -> grpc.StatusCode:
-    """The status that a call ends with after an error."""
-    if isinstance(error, grpc.aio.AbortError):
-        return _code_of(context)
-    if isinstance(error, asyncio.CancelledError | grpc.aio.InternalError):
-        late = call.deadline is not None and time.monotonic() >= call.deadline
-        return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-    return status_code(domain_error(error) or error)
-
-
-def _code_of(context: Context) -> grpc.StatusCode:
-    """The code that a servicer set; grpc gives it as a number or as a member."""
-    code: Any = context.code()
-    found = code if isinstance(code, grpc.StatusCode) else _CODES.get(code)
-    return grpc.StatusCode.UNKNOWN if found in {None, grpc.StatusCode.OK} else found

@@ -29,6 +29,8 @@ _HOLDS_SECS = 0.5
 _CREDENTIALS = frozenset({AUTHORIZATION_KEY, API_KEY_KEY})
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Asked: TypeAlias = tuple[Tenant, Principal, str | bytes | None]
+"""For whom, who asks, and what the caller calls the call."""
 
 
 class Callers(Protocol):
@@ -53,7 +55,7 @@ class Known:
 
     Attributes:
         tenant, principal: who calls for whom, and may.
-        request_id: the caller's, or made here.
+        given_id: what the caller calls its call; None: nothing.
         wait: seconds until the tenant's quota allows a call; 0: it allows this one, and has
             counted it; None: it was not asked.
         at: when, by the monotonic clock.
@@ -61,9 +63,17 @@ class Known:
 
     tenant: Tenant
     principal: Principal
-    request_id: str
+    given_id: str | bytes | None
     wait: float | None
     at: float
+    _request_id: str | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The caller's id of the call, or one made here."""
+        if self._request_id is None:
+            self._request_id = request_id_of(self.given_id)
+        return self._request_id
 
     @property
     def holds(self) -> bool:
@@ -122,15 +132,15 @@ class HotPath:
         """The answer to a request as it came, where it lies ready."""
         return self._cache.get((known.tenant.tenant_id, raw))
 
-    def _who_asks(self, metadata: Metadata, scope: str) -> tuple[Tenant, Principal, str] | None:
-        tenant_id = key = text = request_id = None
+    def _who_asks(self, metadata: Metadata, scope: str) -> Asked | None:
+        tenant_id = key = text = given_id = None
         for name, value in metadata:
             if name == TENANT_HEADER and tenant_id is None:
                 tenant_id = value
             elif name in _CREDENTIALS and key is None:
                 key, text = name, value
             elif name == REQUEST_ID_KEY:
-                request_id = value
+                given_id = value
             elif name == TENANT_HEADER or name in _CREDENTIALS:
                 return None  # given twice
         principal = ANONYMOUS if self._callers is None else self._callers.known(key, text)
@@ -139,7 +149,7 @@ class HotPath:
         tenant = self._tenants.known(principal.tenant_id if tenant_id is None else tenant_id)
         if tenant is None or principal.tenant_id not in {None, tenant.tenant_id}:
             return None
-        return tenant, principal, request_id_of(request_id)
+        return tenant, principal, given_id
 
     @staticmethod
     def call_of(known: Known, method: str, context: Context, admission: Admission) -> Call:

@@ -1,4 +1,4 @@
-"""Ids of calls: in the log, and in the trailing metadata of every answer."""
+"""Ids of calls: in the log, and in the trailing metadata of answers."""
 
 import os
 import re

@@ -50,6 +50,31 @@ class Tally:
             self._behind.inc(new)
 
 
+class Level:
+    """Counts what begins and ends; the gauge behind it hears of both a tenth of a second later."""
+
+    __slots__ = ("_behind", "_due", "_new")
+
+    def __init__(self, behind: Adds) -> None:
+        self._behind = behind
+        self._new = 0
+        self._due = False
+
+    def change(self, by: int) -> None:
+        """Adds to it, or takes away."""
+        self._new += by
+        if not self._due:
+            self._due = True
+            _soon(self.tell)
+
+    def tell(self) -> None:
+        """Brings the gauge up to date now."""
+        self._due = False
+        if self._new:
+            new, self._new = self._new, 0
+            self._behind.inc(new)
+
+
 class AddsTimes(Protocol):
     """A histogram that takes many observations at once."""
 

@@ -1,7 +1,7 @@
 """The edge around servicers of a test's own, on a real port."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from structlog.testing import LogCapture
 from server.admission import Admission
 from server.edge import Edge as ServerEdge
 from server.handlers import guarded
+from server.hot_path import HotPath
 from server.metrics import Metrics
 from storage.exceptions import NotFound
 from storage.tenants import Tenant, TenantSettings
@@ -45,6 +46,9 @@ class TwoTenants:
         if tenant_id not in {None, "a", "b"}:
             raise NotFound(reason="TENANT_NOT_FOUND")
         return make_tenant(tenant_id or "a")
+
+    def known(self, tenant_id: str | bytes | None) -> Tenant:
+        return make_tenant(str(tenant_id or "a"))
 
 
 @dataclass
@@ -95,6 +99,8 @@ async def serve_edge() -> AsyncIterator[ServeEdge]:
         interaction: Any = None,
         limit: int = 10,
         deadline_secs: float = 5.0,
+        hot: Mapping[str, HotPath] | None = None,
+        log_sample: float = 1.0,
         add: Callable[[grpc.aio.Server], None] = lambda server: None,
     ) -> Edge:
         metrics, log = Metrics(), LogCapture()
@@ -103,6 +109,8 @@ async def serve_edge() -> AsyncIterator[ServeEdge]:
             metrics,
             max_concurrent_calls=limit,
             default_deadline_secs=deadline_secs,
+            hot=hot,
+            log_sample=log_sample,
             log=structlog.wrap_logger(
                 None, processors=[log], wrapper_class=structlog.make_filtering_bound_logger(0)
             ),

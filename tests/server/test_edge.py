@@ -11,7 +11,9 @@ import pytest
 from penchant.v1 import entity_pb2, entity_pb2_grpc, interaction_pb2
 
 from server.call import current_call, tenant_of_call
+from server.hot_path import HotPath
 from storage.exceptions import InvalidArgument
+from tests.server.conftest import TwoTenants
 
 GET = "/penchant.v1.EntityService/GetEntity"
 LIST = "/penchant.v1.EntityService/ListEntities"
@@ -66,9 +68,31 @@ class Interactions:
     IngestInteraction = ListInteractions = DeleteInteractions = MergeUsers = IngestInteractions
 
 
+class Ready:
+    """A cache that has the same answer to everything."""
+
+    def get(self, key: tuple[str, bytes]) -> bytes:
+        return entity_pb2.GetEntityResponse().SerializeToString()
+
+
 async def get(edge: Any, **options: Any) -> tuple[str, str]:
     answer = entity_pb2.GetEntityResponse.FromString(await edge.call(GET, **options))
     return answer.entity.entity.entity_type, answer.entity.entity.entity_id
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("given", [None, "abc-1"])
+async def test_ready_answer_has_an_id_where_its_caller_or_the_log_has_it(
+    serve_edge: Any, share: float, given: str | None
+) -> None:
+    hot = {GET: HotPath(Ready(), TwoTenants())}  # type: ignore[arg-type]
+    edge = await serve_edge(entity=Entities(), hot=hot, log_sample=share)
+    call = edge.call(GET, metadata=(("x-request-id", given),) if given else ())
+    await call
+    found = dict(await call.trailing_metadata()).get("x-request-id")
+    logged = (await edge.line())["request_id"] if share else None
+    assert (edge.log.entries != []) is bool(share)
+    assert found == (given or logged)
 
 
 async def test_request_id_of_the_caller_comes_back(serve_edge: Any) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server.metrics import Seconds
-from server.tally import Tally, TimeTally
+from server.tally import Level, Tally, TimeTally
 
 
 def make() -> tuple[Tally, Counter]:
@@ -47,6 +47,23 @@ def test_without_a_loop_the_counter_hears_of_each() -> None:
     tally.add()
     tally.add()
     assert value(counter) == 2
+
+
+async def test_gauge_hears_of_what_began_and_ended() -> None:
+    gauge = Gauge("calls", "Calls.", registry=CollectorRegistry())
+
+    def shown() -> float:
+        (metric,) = gauge.collect()
+        return metric.samples[0].value
+
+    level = Level(gauge)
+    for by, expected in ((1, 1), (1, 2), (-1, 1), (-1, 0)):
+        level.change(by)
+        level.change(1)
+        level.change(-1)
+        async with asyncio.timeout(5):
+            while shown() != expected:  # noqa: ASYNC110 - a gauge has nothing to wait for
+                await asyncio.sleep(0.01)
 
 
 def observed(times: Histogram) -> dict[str, float]:
