@@ -16,11 +16,15 @@ from redis.exceptions import InvalidResponse, RedisError
 from storage.breaker import Breaker
 from storage.config import RedisCacheConfig
 from storage.ending import end
+from storage.redis_lane import Lane
 
 T = TypeVar("T")
 
 _NAME_BYTES = 16
 _SEAL_BYTES = _NAME_BYTES + 4
+
+_LARGE_BYTES = 128 << 10
+"""From here on a value has a connection to itself: those behind it would wait for all of it."""
 
 LOOKUPS = Counter("penchant_result_cache", "Look-ups in the result cache.", ["outcome"])
 """Outcomes: hit, miss, error (which is a miss too)."""
@@ -43,12 +47,12 @@ class RedisCache:
     """Bytes by key with a time to live.
 
     A call waits `operation_timeout_ms` at most, and `connect_timeout_ms` more where it has to
-    connect; a failure is a miss, counted and logged once. After three failures in a row a breaker
-    leaves Redis alone, and only the background asks whether it is back. The keys hold every version
-    that an answer depends on, read from PostgreSQL before the look-up: so a Redis that is lost,
-    flushed, frozen or old can make answers slower and never wrong. A value carries a hash of its
-    key and a checksum of itself, so that neither an answer to another question nor a damaged one is
-    taken for one.
+    connect; a value of 128 KiB and more may take that twice. A failure is a miss, counted and
+    logged once. After three failures in a row a breaker leaves Redis alone, and only the background
+    asks whether it is back. The keys hold every version that an answer depends on, read from
+    PostgreSQL before the look-up: so a Redis that is lost, flushed, frozen or old can make answers
+    slower and never wrong. A value carries a hash of its key and a checksum of itself, so that
+    neither an answer to another question nor a damaged one is taken for one.
     """
 
     def __init__(self, config: RedisCacheConfig) -> None:
@@ -58,8 +62,10 @@ class RedisCache:
         connect_seconds = config.connect_timeout_ms / 1000
         self._config = config
         self._longest = seconds + connect_seconds
+        url = config.url.get_secret_value()
+        self._lane = Lane(url, answer_secs=seconds, connect_secs=connect_seconds)
         self._redis = redis.Redis.from_url(
-            config.url.get_secret_value(),
+            url,
             socket_timeout=seconds,
             socket_connect_timeout=connect_seconds,
             retry=Retry(NoBackoff(), 0),
@@ -71,7 +77,7 @@ class RedisCache:
 
     async def get(self, key: str) -> bytes | None:
         """The value of a key; None when it is not there or Redis does not answer in time."""
-        value = await self._in_time(self._value(key)) if self._allows() else None
+        value = await self._tried(self._value(key)) if self._allows() else None
         if value is None:
             self._misses += 1
             _MISS.inc()
@@ -89,7 +95,7 @@ class RedisCache:
             self._config.max_ttl_secs,
         )
         sealed = _seal(key, value) + value
-        await self._in_time(self._redis.set(key, sealed, px=max(1, int(ttl * 1000))))
+        await self._tried(self._set(key, sealed, max(1, int(ttl * 1000))))
 
     async def ping(self) -> bool:
         """Whether Redis answers in time; also what closes an open breaker again."""
@@ -106,7 +112,7 @@ class RedisCache:
         """Counters of this process, and the memory that Redis says it uses (0 when away)."""
         memory = 0
         if self._allows():
-            told = await self._in_time(self._redis.info("memory"))
+            told = await self._tried(self._in_time(self._redis.info("memory")))
             memory = int(told["used_memory"]) if told is not None else 0
         return CacheStats(self._hits, self._misses, self._errors, self._breaker.closed, memory)
 
@@ -114,6 +120,7 @@ class RedisCache:
         """Closes the connections."""
         await end(self._probe)
         self._breaker.forget()
+        await self._lane.close()
         await self._redis.aclose()
 
     def _allows(self) -> bool:
@@ -122,11 +129,10 @@ class RedisCache:
             self._probe = asyncio.create_task(self.ping())
         return self._breaker.closed
 
-    async def _in_time(self, asked: Awaitable[T]) -> T | None:
+    async def _tried(self, asked: Awaitable[T]) -> T | None:
         """What Redis answers; None when it does not, or not in time."""
         try:
-            async with asyncio.timeout(self._longest):
-                found = await asked
+            found = await asked
         except (RedisError, OSError, TimeoutError) as error:
             self._errors += 1
             _ERROR.inc()
@@ -136,16 +142,29 @@ class RedisCache:
         return found
 
     async def _value(self, key: str) -> bytes | None:
-        found = await self._redis.get(key)
-        if found is None:
+        found = await self._lane.ask(b"GETRANGE", key.encode(), b"0", b"%d" % (_LARGE_BYTES - 1))
+        if isinstance(found, bytes) and len(found) == _LARGE_BYTES:
+            found = await self._in_time(self._redis.get(key))
+        if found is None or found == b"":
             return None
         if isinstance(found, bytes):
             value = found[_SEAL_BYTES:]
             if found[:_SEAL_BYTES] == _seal(key, value):
                 return value
         # Damaged, or the answer to another question: then the connection has lost its place.
+        self._lane.renew()
         await self._redis.connection_pool.disconnect(inuse_connections=False)
         raise InvalidResponse("the value is not the one of the key")
+
+    async def _set(self, key: str, sealed: bytes, ttl_ms: int) -> None:
+        if len(sealed) < _LARGE_BYTES:
+            await self._lane.ask(b"SET", key.encode(), sealed, b"PX", b"%d" % ttl_ms)
+        else:
+            await self._in_time(self._redis.set(key, sealed, px=ttl_ms))
+
+    async def _in_time(self, asked: Awaitable[T]) -> T:
+        async with asyncio.timeout(self._longest):
+            return await asked
 
 
 def _seal(key: str, value: bytes) -> bytes:
