@@ -250,7 +250,7 @@ class Recommender:
         )  # fmt: skip
         # Who asks for a record must find it under the id that a cached answer brings, too.
         if self._cache is not None and NOT_LOGGED not in answer.degraded:
-            await self._cache.set(key, pack_ready(ready), self._cache_ttl)
+            self._cache.keep(key, pack_ready(ready), self._cache_ttl)
         return ready
 
     async def _compute(

@@ -71,6 +71,10 @@ class Call:
         if self.quotas is not None and self.tenant is not None:
             await self.quotas.turn(self.tenant, self.admission)
 
+    def forget(self) -> None:
+        """Lets go of what was asked: timers of what the call began may hold the call for long."""
+        self.raw = self.asked = None
+
     def time_left(self) -> float | None:
         """Seconds until the deadline, at least 0; None when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())

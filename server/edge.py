@@ -238,6 +238,7 @@ class Edge:
             if admitted:
                 self.admission.leave()
             self._in_flight.change(-1)
+            call.forget()
             seconds = time.perf_counter() - begin
             method.count(outcome.code, seconds)
             in_order = outcome.code is grpc.StatusCode.OK and method.audit is None

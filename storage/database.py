@@ -268,6 +268,8 @@ class Database:
                 min_size=self.config.min_connections,
                 max_size=self.config.max_connections,
                 max_queries=2**62,
+                # A lifetime would be a timer a statement, which holds what its first call held.
+                max_cached_statement_lifetime=0,
                 max_inactive_connection_lifetime=self.config.idle_timeout_secs,
                 command_timeout=self.config.query_timeout_secs,
                 timeout=min(_HANDSHAKE_TIMEOUT_SECS, self.config.connect_timeout_secs),

@@ -73,6 +73,7 @@ class RedisCache:
         )
         self._breaker = Breaker("redis")
         self._probe: asyncio.Task[bool] | None = None
+        self._keeping: set[asyncio.Task[None]] = set()
         self._hits = self._misses = self._errors = 0
 
     async def get(self, key: str) -> bytes | None:
@@ -97,6 +98,12 @@ class RedisCache:
         sealed = _seal(key, value) + value
         await self._tried(self._set(key, sealed, max(1, int(ttl * 1000))))
 
+    def keep(self, key: str, value: bytes, ttl_secs: float | None = None) -> None:
+        """As `set`, behind whoever calls: an answer need not wait for Redis to have it."""
+        task = asyncio.create_task(self.set(key, value, ttl_secs))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
     async def ping(self) -> bool:
         """Whether Redis answers in time; also what closes an open breaker again."""
         try:
@@ -118,7 +125,7 @@ class RedisCache:
 
     async def close(self) -> None:
         """Closes the connections."""
-        await end(self._probe)
+        await end(self._probe, *self._keeping)
         self._breaker.forget()
         await self._lane.close()
         await self._redis.aclose()

@@ -1,6 +1,7 @@
 """Ready answers: sent again as they are, until anything that they depend on changes."""
 
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ from penchant.v1 import (
     recommendation_pb2,
 )
 
+from server.call import Call
 from tests.rpc.conftest import Service, book, ids, refusal_of, running
 from tests.rpc.keys import make_key, metadata_of, refused, send
 
@@ -313,3 +315,10 @@ async def test_caller_who_has_seen_a_like_gets_no_older_answer_before_its_writer
         heard.set()
         await liking
         assert liked not in ids(await other.recommend("ada"))
+
+
+async def test_what_was_asked_is_not_kept_after_a_call(library: Service) -> None:
+    await library.recommend("ada")
+    await asyncio.sleep(0.1)
+    calls = [one for one in gc.get_objects() if isinstance(one, Call)]
+    assert [one for one in calls if one.raw is not None or one.asked is not None] == []
