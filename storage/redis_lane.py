@@ -10,26 +10,15 @@ import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    InvalidResponse,
-    RedisError,
-    ResponseError,
-)
 from redis.exceptions import ConnectionError as NotConnected
-
-from storage.ending import end
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 UNSENT_BYTES = 16 << 20
 """While more than this waits to be written, nothing more is asked."""
 
-# Errors that Redis replied; others are the connection's.
-_REPLIES = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
-
 _STEPS = 8
 _SHORTEST_STEP_SECS = 0.001
+_NOTHING = object()
 
 # The stub of hiredis takes tuples of one part only.
 _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
@@ -38,10 +27,10 @@ _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ig
 class Lane:
     """Commands to Redis over one connection, which is made when it is first needed.
 
-    redis-py makes the connection and reads replies, so a URL means what it means there; its client
-    takes a connection, a timer and a write a command, which costs ten times as much. A connection
-    that breaks fails the commands that wait, and the next command makes another. An error reply
-    fails its own command only.
+    redis-py makes the connection, so a URL means what it means there; its client takes a
+    connection, a timer and a write a command, which costs ten times as much. A connection that
+    breaks fails the commands that wait, and the next command makes another. An error reply fails
+    its own command only.
 
     Args:
         url: of Redis.
@@ -55,11 +44,8 @@ class Lane:
         self._pool = ConnectionPool.from_url(
             url, socket_connect_timeout=connect_secs, retry=Retry(NoBackoff(), 0)
         )
-        # After the URL's own: only RESP2 says nothing that it is not asked, and replies are bytes.
-        # redis-py's timeouts would cost a timer a reply; the link has a clock of its own.
-        self._pool.connection_kwargs.update(
-            protocol=2, decode_responses=False, socket_timeout=None, health_check_interval=0
-        )
+        # After the URL's own: in RESP2 Redis says nothing that it was not asked.
+        self._pool.connection_kwargs.update(protocol=2, socket_timeout=None)
         self._answer_secs = answer_secs
         self._connect_secs = connect_secs
         self._link: _Link | None = None
@@ -104,7 +90,17 @@ class Lane:
         return link
 
 
-class _Link:
+def _transport_of(connection: AbstractConnection) -> asyncio.Transport:
+    """What a connection of redis-py's reads and writes, to be read and written past it.
+
+    redis-py has no name for it. Its own ways to send and read are coroutines, and a task for each
+    costs a worker two turns of its loop a reply, some 60 µs.
+    """
+    assert connection._writer is not None
+    return connection._writer.transport  # type: ignore[return-value]  # of a stream it is one
+
+
+class _Link(asyncio.Protocol):
     """One connection from its making to its end.
 
     Time is counted by a clock for all commands: each of its ticks notes how many were asked so far,
@@ -112,7 +108,7 @@ class _Link:
 
     Attributes:
         broken: nothing can be asked any more.
-        task: connects, reads, and ends when the connection is closed.
+        task: connects, waits, and ends when the connection is closed.
     """
 
     def __init__(
@@ -123,11 +119,14 @@ class _Link:
         self._connect_secs = connect_secs
         self._step = max(answer_secs / _STEPS, _SHORTEST_STEP_SECS)
         self._loop = asyncio.get_running_loop()
+        self._replies = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=ResponseError, notEnoughData=_NOTHING
+        )
+        self._transport: asyncio.Transport | None = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self._to_send = asyncio.Event()
-        self._connected = self._leaving = False
+        self._leaving = False
         self._answered = 0
         self._asked: deque[int] = deque(maxlen=_STEPS - 1)
         self._overdue = False
@@ -136,15 +135,19 @@ class _Link:
         self.task = self._loop.create_task(self._run())
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
-        if self._unsent_bytes > UNSENT_BYTES:
+        transport = self._transport
+        written = 0 if transport is None else transport.get_write_buffer_size()
+        if written + self._unsent_bytes > UNSENT_BYTES:
             raise RedisError("too much waits to be written")
+        if transport is not None:
+            if not self._unsent:
+                self._loop.call_soon(self._send)
+            if self._timer is None:
+                self._start_clock()
         asked = self._loop.create_future()
         self._waiting.append(asked)
         self._unsent.append(packed)
         self._unsent_bytes += len(packed)
-        self._to_send.set()
-        if self._timer is None and self._connected:
-            self._start_clock()
         return asked
 
     def leave(self) -> None:
@@ -170,51 +173,59 @@ class _Link:
                 asked.set_exception(error)
 
     async def _run(self) -> None:
-        sending: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(self._connect_secs):
                 await self._connection.connect()  # type: ignore[no-untyped-call]
-            self._connected = True
+                if await self._connection.can_read():
+                    raise InvalidResponse("more replies than commands")
+            self._transport = _transport_of(self._connection)
+            self._transport.set_protocol(self)
             self._start_clock()
-            sending = self._loop.create_task(self._send())
-            await self._read()
+            self._send()
+            await self._loop.create_future()
         except (RedisError, OSError) as error:
             self._break(error)
         finally:
             self._break(NotConnected("ended"))
-            # Before the disconnection: redis-py connects again to send.
-            await end(sending)
+            if self._transport is not None:
+                # Closed gently, it would keep what Redis does not read.
+                self._transport.abort()
             with suppress(RedisError, OSError):
                 await self._connection.disconnect(nowait=True)
 
-    async def _send(self) -> None:
-        try:
-            while await self._to_send.wait():
-                self._to_send.clear()
-                packed, self._unsent = self._unsent, []
-                size = self._unsent_bytes
-                await self._connection.send_packed_command(packed, check_health=False)
-                self._unsent_bytes -= size
-        except (RedisError, OSError) as error:
-            self.stop(error)
+    def _send(self) -> None:
+        transport = self._transport
+        if transport is not None and self._unsent and not transport.is_closing():
+            transport.writelines(self._unsent)
+            self._unsent = []
+            self._unsent_bytes = 0
 
-    async def _read(self) -> None:
-        while self._waiting or not self._leaving:
-            reply: Any
-            try:
-                reply = await self._connection.read_response(disconnect_on_error=False)
-            except _REPLIES as error:
-                reply = error
-            if not self._waiting:
-                raise InvalidResponse("a reply to no command")
-            self._answered += 1
-            asked = self._waiting.popleft()
-            if asked.done():
-                continue
-            if isinstance(reply, RedisError):
-                asked.set_exception(reply)
-            else:
-                asked.set_result(reply)
+    def data_received(self, data: bytes) -> None:
+        """Hands replies to who asked, in order."""
+        self._replies.feed(data)
+        try:
+            while (reply := self._replies.gets()) is not _NOTHING:
+                self._answer(reply)
+        except InvalidResponse as error:
+            self.stop(error)
+        if self._leaving and not self._waiting:
+            self.stop(NotConnected("left"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Redis ended the connection, or this side did."""
+        self.stop(NotConnected("the connection broke"))
+
+    def _answer(self, reply: object) -> None:
+        if not self._waiting:
+            raise InvalidResponse("more replies than commands")
+        self._answered += 1
+        asked = self._waiting.popleft()
+        if asked.done():
+            return
+        if isinstance(reply, ResponseError):
+            asked.set_exception(reply)
+        else:
+            asked.set_result(reply)
 
     def _start_clock(self) -> None:
         """Runs while somebody waits."""
