@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
 from engine.blend import Blend, blend
 from engine.candidates import Candidates
 from engine.causes import Because, Causes
@@ -103,7 +104,10 @@ def ranking(
     scores = blended.totals.copy()
     for place, factor in enumerate(boost_factors):
         scores[[bool(matches[place]) for matches in candidates.boosts]] *= factor
-    order = np.argsort(-scores, kind="stable")
+    if native.compiled:
+        order = native.kernels.descending(scores)
+    else:
+        order = np.argsort(-scores, kind="stable")
     if min_score is not None:
         order = order[scores[order] >= min_score]
     if diversity > 0 and len(order) > 1:
