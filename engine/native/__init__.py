@@ -5,6 +5,7 @@ What each does is defined by the code in NumPy that stands beside its use, which
 """
 
 import os
+import sys
 from importlib.util import find_spec
 
 SWITCH = "PENCHANT_PURE_PYTHON"
@@ -15,8 +16,10 @@ _YES = {"1", "true", "yes", "on", "t", "y"}  # as the settings read it
 built = find_spec("engine.native.kernels") is not None
 """Whether the kernels were built."""
 
-compiled = built and os.environ.get(SWITCH, "").strip().lower() not in _YES
-"""Whether the kernels are in use."""
+compiled = (
+    built and sys.byteorder == "little" and os.environ.get(SWITCH, "").strip().lower() not in _YES
+)
+"""Whether the kernels are in use; what they pack are bytes of little-endian machines."""
 
 if compiled:
     from engine.native import kernels as kernels
