@@ -16,7 +16,7 @@ help: ## This list
 
 setup: $(VENV)/.ready ## The virtual environment with everything pinned
 
-KERNELS := setup.py $(wildcard engine/native/*.pyx)
+KERNELS := setup.py $(wildcard engine/native/*.pxi) $(wildcard engine/native/*.pyx)
 
 $(VENV)/.ready: requirements/build.txt requirements/dev.txt pyproject.toml clients/python/pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv $(VENV)

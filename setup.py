@@ -3,6 +3,8 @@
 They are optional: where there is no compiler, the installation goes on without them.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 try:
@@ -17,9 +19,10 @@ setup(
         Extension(
             "engine.native.kernels",
             ["engine/native/kernels.pyx"],
+            depends=[str(part) for part in Path("engine/native").glob("*.pxi")],
             include_dirs=headers,
             # Sums must not be rounded otherwise than NumPy's: no fused products, no fast maths.
-            extra_compile_args=["-O3", "-ffp-contract=off"],
+            extra_compile_args=["-O3", "-g0", "-ffp-contract=off"],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
             optional=True,
         )

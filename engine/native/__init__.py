@@ -21,5 +21,15 @@ compiled = (
 )
 """Whether the kernels are in use; what they pack are bytes of little-endian machines."""
 
+
+def state() -> str:
+    """Whether the kernels are in use, and if not, why, in a few words."""
+    if compiled:
+        return "compiled kernels are in use"
+    if built:
+        return f"compiled kernels are left alone: {SWITCH} is set"
+    return "compiled kernels were not built: no C compiler at the installation"
+
+
 if compiled:
     from engine.native import kernels as kernels

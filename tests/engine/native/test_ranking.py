@@ -86,7 +86,12 @@ def test_ranking_is_the_same(offered, near, weights, because, explain, part):
 @given(listed, st.integers(0, 9), st.integers(0, 9))
 def test_columns_are_packed_the_same(items, start, end):
     part = columns_of(items)
-    assert_equal(*both(lambda: part[start:end].pack()))
+
+    def packed():
+        some = part[start:end]
+        return some.pack()
+
+    assert_equal(*both(packed))
 
 
 def test_every_half_is_widened_to_the_same():
