@@ -1,12 +1,15 @@
 # syntax=docker/dockerfile:1
-# The dependencies come as wheels, pinned by hash; the build stage only puts them into a venv.
+# The dependencies come as wheels, pinned by hash; the build stage puts them into a venv and compiles
+# the kernels of engine/native.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /app
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /venv
 COPY requirements/build.txt requirements/runtime.txt requirements/
 RUN /venv/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt \
     && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY clients/python clients/python
 COPY engine engine
 COPY jobs jobs

@@ -16,7 +16,9 @@ help: ## This list
 
 setup: $(VENV)/.ready ## The virtual environment with everything pinned
 
-$(VENV)/.ready: requirements/dev.txt pyproject.toml clients/python/pyproject.toml
+KERNELS := setup.py $(wildcard engine/native/*.pxi) $(wildcard engine/native/*.pyx)
+
+$(VENV)/.ready: requirements/build.txt requirements/dev.txt pyproject.toml clients/python/pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
@@ -103,4 +105,4 @@ bench-models: setup ## Scoring, training, swapping and noisy neighbours beside t
 	$(BIN)/python -m benchmarks.noisy $(ARGS)
 
 clean: ## Removes what make made
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build engine/native/*.c engine/native/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

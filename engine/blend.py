@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
+
 RRF_K = 60
 """Constant of reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009)."""
 
@@ -50,6 +52,8 @@ def blend(
         n_items: how many items there are.
         method: `scores` or `rrf`.
     """
+    if native.compiled and method == "scores":
+        return Blend(*native.kernels.blend(items, sources, scores, weights, n_items))
     if not np.all(np.isfinite(weights) & (weights >= 0)):
         raise ValueError("weights of sources must be finite and not negative")
     parts = np.zeros((n_items, len(weights)))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
 from engine.candidates import Candidates
 from engine.models.forms.base import MAX_BECAUSE
 from engine.sources import BY_NAME, ITEM_TO_ITEM, MODEL, Inputs
@@ -14,6 +15,8 @@ from storage.entities import EntityKey
 
 Because: TypeAlias = tuple[EntityKey, ...]
 """The (type, id) of the entities that led a source to a candidate, strongest first."""
+
+T = TypeVar("T")
 
 _NOBODY = -1
 
@@ -63,7 +66,7 @@ class Causes:
         flat = list(chain.from_iterable(led))
         place = {key: place for place, key in enumerate(dict.fromkeys(flat), len(self.names))}
         self.names += place
-        self._put(column, led, [place[key] for key in flat])
+        self._put(column, led, place)
 
     def _put_numbered(self, column: int) -> None:
         """Those that storage names by number, where they are anchors."""
@@ -71,17 +74,21 @@ class Causes:
         place = {anchor.entity_no: place for place, anchor in enumerate(self._anchors, first)}
         known = self._candidates.led
         led = [known.get(n, ()) for n in self._candidates.numbers[self._chosen].tolist()]
-        self._put(column, led, [place.get(n, _NOBODY) for n in chain.from_iterable(led)])
+        self._put(column, led, place)
 
-    def _put(self, column: int, led: Sequence[Sequence[object]], places: Sequence[int]) -> None:
-        """Places one after the other, as many for each candidate as it was led to by."""
-        if not places:
-            return
+    def _put(self, column: int, led: Sequence[Sequence[T]], place: dict[T, int]) -> None:
+        """Of each candidate the places of those that led to it."""
         lengths = np.fromiter(map(len, led), np.intp, len(led))
+        if not lengths.any():
+            return
         missing = int(lengths.max()) - self.places.shape[2]
         if missing > 0:
             wider = ((0, 0), (0, 0), (0, missing))
             self.places = np.pad(self.places, wider, constant_values=_NOBODY)
+        if native.compiled:
+            native.kernels.put(self.places, column, list(led), place)
+            return
+        places = [place.get(key, _NOBODY) for key in chain.from_iterable(led)]
         first = np.repeat(np.cumsum(lengths) - lengths, lengths)
         rows = np.repeat(np.arange(len(led)), lengths)
         self.places[rows, column, np.arange(len(places)) - first] = places
@@ -91,23 +98,40 @@ class Causes:
         leads = BY_NAME[name].reasons
         assert leads is not None
         of = [i for i, a in enumerate(self._anchors) if a.vector is not None and leads(a)]
-        offered = np.zeros(len(self._candidates), np.bool_)
-        offered[self._candidates.items[self._candidates.offered_by == column]] = True
+        rows, near = self._offered(column)
+        if not of or not rows:
+            return
+        vectors = stacked(near)
+        directions = stacked([v for i in of if (v := self._anchors[i].vector) is not None])
+        if vectors.shape[1] != directions.shape[1]:
+            return
+        # A vector's own length changes neither the order nor the sign.
+        cosines = vectors @ directions.T
+        first = self._of_anchors()
+        anchors = [first + place for place in of]
+        if native.compiled:
+            native.kernels.put_nearest(cosines, anchors, self.places, rows, column)
+        else:
+            nearest = _nearest(cosines)
+            self.places[rows, column, : nearest.shape[1]] = np.array([*anchors, _NOBODY])[nearest]
+
+    def _offered(self, column: int) -> tuple[list[int], list[NDArray[np.float16]]]:
+        """The rows of the candidates that a source offers and that have a vector, and those."""
+        candidates = self._candidates
+        if native.compiled:
+            return native.kernels.offered(
+                self._chosen, candidates.items, candidates.offered_by, column,
+                list(candidates.vectors),
+            )  # fmt: skip
+        offered = np.zeros(len(candidates), np.bool_)
+        offered[candidates.items[candidates.offered_by == column]] = True
         rows, near = [], []
         for row in np.flatnonzero(offered[self._chosen]).tolist():
-            vector = self._candidates.vectors[self._chosen[row]]
+            vector = candidates.vectors[self._chosen[row]]
             if vector is not None:
                 rows.append(row)
                 near.append(vector)
-        if not of or not rows:
-            return
-        vectors = np.array(near, np.float32)
-        directions = np.array([self._anchors[place].vector for place in of], np.float32)
-        if vectors.shape[1] == directions.shape[1]:
-            nearest = _nearest(vectors, directions)
-            places = np.array([*of, _NOBODY])
-            places[:-1] += self._of_anchors()
-            self.places[rows, column, : nearest.shape[1]] = places[nearest]
+        return rows, near
 
     def _of_anchors(self) -> int:
         """The place of the first anchor's name; the others follow. A model needs none of them."""
@@ -117,10 +141,15 @@ class Causes:
         return self._first
 
 
-def _nearest(vectors: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Of each vector the unit vectors that point its way most, up to three; -1 for none."""
-    # A vector's own length changes neither the order nor the sign.
-    near = vectors @ directions.T
+def stacked(vectors: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+    """Vectors (d,), at least one, as rows, float32 (n, d)."""
+    if native.compiled:
+        return native.kernels.stacked(list(vectors))
+    return np.array(vectors, np.float32)
+
+
+def _nearest(near: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The places of the three largest of each row that are above zero; -1 for none."""
     rows = np.arange(len(near))
     best = np.full((len(near), min(MAX_BECAUSE, near.shape[1])), _NOBODY, np.intp)
     for place in range(best.shape[1]):  # three times the largest, which is less than to sort all

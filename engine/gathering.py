@@ -2,10 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from functools import cached_property
 
 from engine.candidates import Candidates
 from engine.known_catalogue import KnownCatalogue, KnownTenant
@@ -86,21 +83,21 @@ class _Gathering:
         self._tenant = tenant
         self._query = query
         self._at = situation.read_at
-        keys = list(query.excluded)
+        self._history = situation.user.history
+        self._hidden = list(query.excluded)
         if query.seen_by is not None:
-            keys += query.seen or ()
-        known_keys = set(keys)
-        self._blocked = Blocked(
-            keys,
-            {
-                item.entity_no
-                for item in situation.user.history
-                if (item.entity_type, item.entity_id) in known_keys
-            },
-        )
+            self._hidden += query.seen or ()
         self._lists = dict(_lists(query, known))
         self._asked = query.sources.difference(self._lists)
         self._led: Mapping[int, Sequence[int]] = {}
+
+    @cached_property
+    def _hidden_numbers(self) -> frozenset[int]:
+        """The numbers of what must not be shown, as far as the history knows them."""
+        hidden = frozenset(self._hidden)
+        return frozenset(
+            item.entity_no for item in self._history if (item.entity_type, item.entity_id) in hidden
+        )
 
     async def found(self) -> Candidates | None:
         """None: the catalogue is not what it was when the answer was begun."""
@@ -122,9 +119,9 @@ class _Gathering:
                 return None
             vectors = self._entities.vectors
             for name, ranked in nearest.by_source.items():
-                numbers = ranked.numbers.tolist()
-                places = self._entities.places_of(numbers)
-                if (places < 0).any() or not all(number in vectors for number in numbers):
+                places = self._entities.places_of(ranked.numbers)
+                known = all(map(vectors.__contains__, ranked.numbers.tolist()))
+                if not known or (places < 0).any():
                     return None
                 chosen[name] = Chosen(places, ranked.scores)
         return self._columns(chosen)
@@ -147,7 +144,7 @@ class _Gathering:
             for number, vector in found.vectors():
                 self._entities.learn_vector(number, vector)
             for name, ranked in found.by_source().items():
-                places = self._entities.places_of(ranked.numbers.tolist())
+                places = self._entities.places_of(ranked.numbers)
                 said[name] = Chosen(places, ranked.scores)
             self._led = {**self._led, **found.led()}
             asked = frozenset()
@@ -165,42 +162,34 @@ class _Gathering:
         """What is taken of lists, and numbers whose facts are to be asked for before all is."""
         chosen: dict[str, Chosen] = {}
         missing: dict[int, None] = {}
+        places = self._entities.of_keys(self._hidden)
+        blocked = Blocked(places, len(self._hidden), lambda: self._hidden_numbers)
         limit, depth = self._query.limit, self._query.limit + _ASKED_BESIDE
         for name, ranked in self._lists.items():
-            best = self._known.best(ranked, limit, self._blocked, self._at)
+            best = self._known.best(ranked, limit, blocked, self._at)
             if best is not None:
                 chosen[name] = best
             else:
-                missing |= dict.fromkeys(self._entities.missing(ranked, depth, self._blocked))
+                missing |= dict.fromkeys(self._entities.missing(ranked, depth, blocked))
         return chosen, list(missing)
 
     def _columns(self, chosen: Mapping[str, Chosen]) -> Candidates:
         """What was chosen, by entity number."""
-        entities, query = self._entities, self._query
+        query = self._query
         names = sorted(name for name, said in chosen.items() if len(said.places))
-        places = _joined([chosen[name].places for name in names], np.intp)
-        offered_by = np.repeat(np.arange(len(names)), [len(chosen[n].places) for n in names])
-        numbers = entities.numbers(places)
-        order = np.argsort(numbers, kind="stable")
-        numbers, places, offered_by = numbers[order], places[order], offered_by[order]
-        is_first = np.diff(numbers, prepend=-1) > 0
-        numbers, items = numbers[is_first], np.cumsum(is_first) - 1
-        vectors: list[NDArray[np.float16] | None] = [None] * len(numbers)
-        for place, name in enumerate(names):
-            if name in query.vectors:
-                rows = items[offered_by == place]
-                for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True):
-                    vectors[row] = entities.vectors.get(number)
+        numbers, looks, items, offered_by, raws, vectors = self._entities.union(
+            [chosen[name] for name in names], [name in query.vectors for name in names]
+        )
         led = self._led
         if ITEM_TO_ITEM.name in chosen and query.related is not None:
-            led = query.related.because(entities.numbers(chosen[ITEM_TO_ITEM.name].places))
+            led = query.related.because(self._entities.numbers(chosen[ITEM_TO_ITEM.name].places))
         return Candidates(
             numbers=numbers,
-            looks=[entities.looks[place] for place in places[is_first].tolist()],
+            looks=looks,
             sources=names,
             items=items,
             offered_by=offered_by,
-            raws=_joined([chosen[name].scores for name in names], np.float64)[order],
+            raws=raws,
             led=led,
             vectors=vectors,
         )
@@ -216,7 +205,3 @@ def _lists(query: CandidateQuery, known: KnownTenant) -> Iterable[tuple[str, Ran
                 yield name, query.related.ranked
         elif (best := known.ranked(name, query.segment)) is not None:
             yield name, best
-
-
-def _joined(arrays: Sequence[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
-    return np.concatenate(arrays) if arrays else np.empty(0, dtype)

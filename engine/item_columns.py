@@ -9,6 +9,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
 from engine.items import Item, Reason, SourceScore
 from storage.entities import EntityKey, Look
 
@@ -60,9 +61,7 @@ class ItemColumns:
         """Some of the items; the slice goes forward, one by one."""
         start, end, _ = wanted.indices(len(self))
         end = max(start, end)
-        reasons = _span(self.reasons, start, end)
-        because = _span(self.leads, reasons.start, reasons.stop)
-        told = _span(self.told, start, end)
+        reasons, because, told = self._spans(start, end)
         return ItemColumns(
             self.sources,
             self.names,
@@ -77,6 +76,14 @@ class ItemColumns:
             self.tellers[told],
             self.details[told],
         )
+
+    def _spans(self, start: int, end: int) -> tuple[slice, slice, slice]:
+        """Where reasons, the entities that they name, and scores of some items stand."""
+        if native.compiled:
+            return native.kernels.spans(self.reasons, self.leads, self.told, start, end)
+        reasons = _span(self.reasons, start, end)
+        because = _span(self.leads, reasons.start, reasons.stop)
+        return reasons, because, _span(self.told, start, end)
 
     def items(self, looks: Sequence[Look] | None = None) -> tuple[Item, ...]:
         """The items, with names and attributes where those are given."""
@@ -109,26 +116,45 @@ class ItemColumns:
         """The columns as bytes; b"" for no items."""
         if not len(self):
             return b""
-        small = int(self.numbers.max()) < _SMALL
-        whole = self.shares == 1.0
-        named, because = np.unique(self.because, return_inverse=True)
+        named, numbers, flagged, shares, because = self._packed()
         packed: bytes = msgpack.packb(
             [
                 self.sources,
-                [self.names[place] for place in named.tolist()],
-                self.numbers.astype("<u4" if small else "<i8").tobytes(),
-                self.scores.astype("<f8").tobytes(),
+                [self.names[place] for place in named],
+                numbers,
+                self.scores.astype("<f8", copy=False).tobytes(),
                 self.reasons.tobytes(),
-                (self.origins | (whole * np.uint8(_WHOLE))).tobytes(),
-                self.shares[~whole].astype("<f8").tobytes(),
+                flagged,
+                shares,
                 self.leads.tobytes(),
-                because.astype("<u2").tobytes(),
+                because,
                 self.told.tobytes(),
                 self.tellers.tobytes(),
-                self.details.astype("<f8").tobytes(),
+                self.details.astype("<f8", copy=False).tobytes(),
             ]
         )
         return packed
+
+    def _packed(self) -> tuple[list[int], bytes, bytes, bytes, bytes]:
+        """The places of the names that are needed, and four columns as they are packed.
+
+        Those are the numbers, the origins with a flag for a share of 1, the other shares, and
+        places in the needed names.
+        """
+        if native.compiled:
+            return native.kernels.packed(
+                self.numbers, self.origins, self.shares, self.because, len(self.names)
+            )
+        small = int(self.numbers.max()) < _SMALL
+        whole = self.shares == 1.0
+        named, because = np.unique(self.because, return_inverse=True)
+        return (
+            named.tolist(),
+            self.numbers.astype("<u4" if small else "<i8").tobytes(),
+            (self.origins | (whole * np.uint8(_WHOLE))).tobytes(),
+            self.shares[~whole].astype("<f8").tobytes(),
+            because.astype("<u2").tobytes(),
+        )
 
 
 def columns_of(items: Sequence[Item]) -> ItemColumns:

@@ -1,7 +1,7 @@
 """Entities as a worker remembers them, each in a place of its own."""
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
 from storage.entities import EntityKey, Look
 from storage.vector_store import EntityFacts, Ranked
 
@@ -34,12 +35,14 @@ class Blocked:
     """What must not be shown.
 
     Attributes:
-        keys: of the entities.
-        numbers: of some of them, which need not be known.
+        places: intp (n,), of those of the entities that are known.
+        count: how many the entities are.
+        numbers: gives the numbers of some of them, which need not be known.
     """
 
-    keys: Sequence[EntityKey]
-    numbers: Collection[int]
+    places: NDArray[np.intp]
+    count: int
+    numbers: Callable[[], Collection[int]]
 
 
 class KnownEntities:
@@ -111,7 +114,7 @@ class KnownEntities:
 
         Those that are never shown are not among them. It stays as it is for as long as this does.
         """
-        head = self.places_of(ranked.numbers[:depth].tolist())
+        head = self.places_of(ranked.numbers[:depth])
         unsure = np.flatnonzero((head < 0) | (self._shown[head] == _AT_TIMES))
         sure = head[: unsure[0]] if len(unsure) else head
         kept = np.flatnonzero(self._shown[sure] == _ALWAYS)
@@ -119,20 +122,29 @@ class KnownEntities:
 
     def best_of_head(self, head: Chosen, limit: int, blocked: Blocked) -> Chosen | None:
         """The first of a head that are not blocked; None: they are less than the limit."""
-        places = self.of_keys(blocked.keys)
-        self._blocked[places] = True
+        if native.compiled:
+            found = native.kernels.unblocked(
+                head.places, head.scores, limit, blocked.places, self._blocked
+            )
+            return None if found is None else Chosen(*found)
+        self._blocked[blocked.places] = True
         kept = np.flatnonzero(~self._blocked[head.places])[:limit]
-        self._blocked[places] = False
+        self._blocked[blocked.places] = False
         return Chosen(head.places[kept], head.scores[kept]) if len(kept) == limit else None
 
     def best(self, ranked: Ranked, limit: int, blocked: Blocked, at: datetime) -> Chosen | None:
         """The first entities of a ranking that may be shown; None: too little is known to say."""
-        wanted = limit + len(blocked.keys)
-        places = self.of_keys(blocked.keys)
-        self._blocked[places] = True
+        if native.compiled:
+            found = native.kernels.shown(
+                ranked.numbers, ranked.scores, limit, self._places, self._shown,
+                blocked.places, self._blocked, blocked.numbers, self._at_times, at,
+            )  # fmt: skip
+            return None if found is None else Chosen(*found)
+        wanted = limit + blocked.count
+        self._blocked[blocked.places] = True
         try:
             while True:
-                numbers = ranked.numbers[:wanted].tolist()
+                numbers = ranked.numbers[:wanted]
                 head = self.places_of(numbers)
                 kept = np.flatnonzero(self._may_be_shown(head, at))
                 unknown = self._first_unknown(numbers, head, blocked)
@@ -145,37 +157,81 @@ class KnownEntities:
                     break
                 wanted *= 2
         finally:
-            self._blocked[places] = False
+            self._blocked[blocked.places] = False
         return Chosen(head[kept], ranked.scores[kept])
+
+    def union(
+        self, chosen: Sequence[Chosen], with_vectors: Sequence[bool]
+    ) -> tuple[
+        NDArray[np.int64],
+        list[Look],
+        NDArray[np.intp],
+        NDArray[np.intp],
+        NDArray[np.float64],
+        list[NDArray[np.float16] | None],
+    ]:
+        """What several sources have chosen, by entity number.
+
+        Args:
+            with_vectors: of each source whether the vectors of what it has chosen are wanted.
+
+        Returns:
+            Of the entities numbers, looks and vectors, and of what is chosen places in them,
+            places of the sources, and scores: see `Candidates`.
+        """
+        places = [said.places for said in chosen]
+        scores = [said.scores for said in chosen]
+        if native.compiled:
+            return native.kernels.union(
+                places, scores, self._numbers, self.looks, list(with_vectors), self.vectors
+            )
+        at = np.concatenate([np.empty(0, np.intp), *places])
+        offered_by = np.repeat(np.arange(len(places)), [len(own) for own in places])
+        numbers = self._numbers[at]
+        order = np.argsort(numbers, kind="stable")
+        numbers, at, offered_by = numbers[order], at[order], offered_by[order]
+        is_first = np.diff(numbers, prepend=-1) > 0
+        numbers, items = numbers[is_first], np.cumsum(is_first) - 1
+        vectors: list[NDArray[np.float16] | None] = [None] * len(numbers)
+        for source in np.flatnonzero(with_vectors).tolist():
+            rows = items[offered_by == source]
+            for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True):
+                vectors[row] = self.vectors.get(number)
+        looks = [self.looks[place] for place in at[is_first].tolist()]
+        raws = np.concatenate([np.empty(0, np.float64), *scores])[order]
+        return numbers, looks, items, offered_by, raws, vectors
 
     def missing(self, ranked: Ranked, depth: int, blocked: Blocked) -> list[int]:
         """Numbers of a ranking that are not known, of its first or, where all are, of the next."""
-        depth += len(blocked.numbers)
+        numbers = blocked.numbers()
+        depth += len(numbers)
         while True:
             found = [
                 number
                 for number in ranked.numbers[:depth].tolist()
-                if number not in self._places and number not in blocked.numbers
+                if number not in self._places and number not in numbers
             ]
             if found or depth >= len(ranked.numbers):
                 return found
             depth *= 2
 
     @staticmethod
-    def _first_unknown(numbers: Sequence[int], head: NDArray[np.intp], blocked: Blocked) -> int:
+    def _first_unknown(numbers: NDArray[np.int64], head: NDArray[np.intp], blocked: Blocked) -> int:
         for place in np.flatnonzero(head < 0).tolist():
-            if numbers[place] not in blocked.numbers:
+            if int(numbers[place]) not in blocked.numbers():
                 return int(place)
         return len(head)
 
-    def places_of(self, numbers: Iterable[int]) -> NDArray[np.intp]:
+    def places_of(self, numbers: NDArray[np.int64]) -> NDArray[np.intp]:
         """The places of entities by number; -1 for one that is not known."""
-        return np.array(list(map(self._places.get, numbers, repeat(-1))), np.intp)
+        if native.compiled:
+            return native.kernels.places_of(self._places, numbers)
+        return np.array(list(map(self._places.get, numbers.tolist(), repeat(-1))), np.intp)
 
-    def of_keys(self, keys: Iterable[EntityKey]) -> list[int]:
+    def of_keys(self, keys: Iterable[EntityKey]) -> NDArray[np.intp]:
         """The places of those of some keys that are known."""
-        found = self._of_keys
-        return [found[key] for key in keys if key in found]
+        found = map(self._of_keys.get, keys)
+        return np.array([place for place in found if place is not None], np.intp)
 
     def numbers(self, places: NDArray[np.intp]) -> NDArray[np.int64]:
         """The numbers of entities by place."""

@@ -8,9 +8,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
 from engine.blend import Blend, blend
 from engine.candidates import Candidates
-from engine.causes import Because, Causes
+from engine.causes import Because, Causes, stacked
 from engine.diversity import mmr
 from engine.item_columns import ItemColumns, columns_of
 from engine.items import Item, SourceScore
@@ -103,7 +104,10 @@ def ranking(
     scores = blended.totals.copy()
     for place, factor in enumerate(boost_factors):
         scores[[bool(matches[place]) for matches in candidates.boosts]] *= factor
-    order = np.argsort(-scores, kind="stable")
+    if native.compiled:
+        order = native.kernels.descending(scores)
+    else:
+        order = np.argsort(-scores, kind="stable")
     if min_score is not None:
         order = order[scores[order] >= min_score]
     if diversity > 0 and len(order) > 1:
@@ -260,11 +264,7 @@ class Ranking:
     def _columns(self, places: NDArray[np.intp]) -> ItemColumns:
         names = self.candidates.sources
         causes = Causes(self.candidates, places, self.inputs, self.found)
-        by_share, shares = self._by_share(places)
-        rows, ranks = np.nonzero(shares > 0)
-        origins = by_share[rows, ranks]
-        led = causes.places[rows, origins]
-        named = led >= 0
+        reasons, origins, shares, leads, because = self._reasons(places, causes.places)
         explains = self.weights is not None
         told = [self._details(place) for place in places.tolist()] if explains else []
         said = [score for scores in told for score in scores]
@@ -274,14 +274,45 @@ class Ranking:
             names=causes.names,
             numbers=self.candidates.numbers[places],
             scores=self.scores[places],
-            reasons=np.bincount(rows, minlength=len(places)).astype(np.uint8),
-            origins=origins.astype(np.uint8),
-            shares=shares[rows, ranks],
-            leads=named.sum(axis=1, dtype=np.uint8),
-            because=led[named].astype(np.uint16),
+            reasons=reasons,
+            origins=origins,
+            shares=shares,
+            leads=leads,
+            because=because,
             told=np.array([len(scores) for scores in told] or [0] * len(places), np.uint8),
             tellers=np.array([names.index(score.source) for score in said], np.uint8),
             details=details.reshape(-1, 3),
+        )
+
+    def _reasons(
+        self, places: NDArray[np.intp], led: NDArray[np.int32]
+    ) -> tuple[
+        NDArray[np.uint8],
+        NDArray[np.uint8],
+        NDArray[np.float64],
+        NDArray[np.uint8],
+        NDArray[np.uint16],
+    ]:
+        """`reasons`, `origins`, `shares`, `leads` and `because` of `ItemColumns`.
+
+        Args:
+            led: as `Causes.places`.
+        """
+        if native.compiled:
+            return native.kernels.reasons(
+                self.blended.shares, places, self.candidates.items, self.candidates.offered_by, led
+            )
+        by_share, shares = self._by_share(places)
+        rows, ranks = np.nonzero(shares > 0)
+        origins = by_share[rows, ranks]
+        named = led[rows, origins]
+        is_named = named >= 0
+        return (
+            np.bincount(rows, minlength=len(places)).astype(np.uint8),
+            origins.astype(np.uint8),
+            shares[rows, ranks],
+            is_named.sum(axis=1, dtype=np.uint8),
+            named[is_named].astype(np.uint16),
         )
 
     def _by_share(self, places: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -332,8 +363,11 @@ def unit_rows(vectors: Sequence[NDArray[np.floating] | None]) -> NDArray[np.floa
     present = [place for place, vector in enumerate(vectors) if vector is not None]
     if not present:
         return np.zeros((len(vectors), 1), np.float32)
-    stacked = np.stack([v for v in vectors if v is not None]).astype(np.float32)
-    norms = np.linalg.norm(stacked, axis=1, keepdims=True)
-    rows = np.zeros((len(vectors), stacked.shape[1]), np.float32)
-    rows[present] = np.divide(stacked, norms, out=stacked, where=norms > 0)
+    wide = stacked([v for v in vectors if v is not None])
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    np.divide(wide, norms, out=wide, where=norms > 0)
+    if len(present) == len(vectors):
+        return wide
+    rows = np.zeros((len(vectors), wide.shape[1]), np.float32)
+    rows[present] = wide
     return rows

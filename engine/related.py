@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import native
 from engine.models.forms.base import MAX_BECAUSE
 from engine.sources import Anchor
 from storage.situations import Neighbours
@@ -26,6 +27,8 @@ def relate(anchors: Sequence[Anchor], neighbours: Mapping[int, Neighbours], limi
     ]
     if not used:
         return Related(NOTHING, lambda _: {})
+    if native.compiled:
+        return _related(used, limit)
     lengths = [len(known.numbers) for _, known in used]
     parts = np.repeat(np.array([anchor.weight for anchor, _ in used], np.float64), lengths)
     parts *= np.concatenate([known.scores for _, known in used])
@@ -41,6 +44,21 @@ def relate(anchors: Sequence[Anchor], neighbours: Mapping[int, Neighbours], limi
     best = best[np.argsort(-sums[best], kind="stable")[:limit]]
     led = _Led(numbers, place, parts, [anchor.entity_no for anchor, _ in used], lengths)
     return Related(Ranked(numbers[best], sums[best]), led)
+
+
+def _related(used: Sequence[tuple[Anchor, Neighbours]], limit: int) -> Related:
+    """The same as `relate` from here on, compiled."""
+    sums = native.kernels.Sums(
+        [known.numbers for _, known in used],
+        [known.scores for _, known in used],
+        [anchor.weight for anchor, _ in used],
+        [anchor.entity_no for anchor, _ in used],
+    )
+    return Related(Ranked(*sums.best(limit)), lambda wanted: sums.because(_numbers(wanted)))
+
+
+def _numbers(wanted: Iterable[int]) -> NDArray[np.int64]:
+    return wanted if isinstance(wanted, np.ndarray) else np.array(list(wanted), np.int64)
 
 
 class _Led:
@@ -71,7 +89,7 @@ class _Led:
     def __call__(self, wanted: Iterable[int]) -> Mapping[int, Sequence[int]]:
         """Of each entity the anchors with the largest parts, equal ones by number."""
         of = np.zeros(len(self._numbers), np.bool_)
-        of[np.searchsorted(self._numbers, np.array(list(wanted), np.int64))] = True
+        of[np.searchsorted(self._numbers, _numbers(wanted))] = True
         rows = np.flatnonzero(of[self._place])
         led = np.repeat(np.array(self._anchors, np.int64), self._lengths)[rows]
         place = self._place[rows]

@@ -38,7 +38,7 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "uv"], check=True)
     _compile(runtime, HERE / "runtime.txt")
     _compile(runtime + dev, HERE / "dev.txt", HERE / "runtime.txt")
-    _compile(["pip", "setuptools>=77"], HERE / "build.txt", HERE / "dev.txt")
+    _compile(["pip", "setuptools>=77", "cython>=3.1"], HERE / "build.txt", HERE / "dev.txt")
 
 
 if __name__ == "__main__":

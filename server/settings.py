@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     audit_days: int = Field(
         365, ge=0, le=36_500, description="days for which the audit is kept; 0: for ever"
     )
+    pure_python: bool = Field(
+        False, description="whether the compiled kernels are left alone, if they were built"
+    )
     default_tenant: str = Field(
         "default", description="tenant made at the start when there is none"
     )

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from engine import native
 from engine.integrity import IntegrityCheck
 from server.backends import backends
 from server.certificates import check_tls
@@ -36,6 +37,11 @@ class Finding:
     well: bool
     what: str
     remedy: str = ""
+
+
+def _kernels() -> Finding:
+    """Without them all is well, and slower."""
+    return Finding(True, native.state())
 
 
 async def _postgres(settings: Settings) -> list[Finding]:
@@ -224,7 +230,7 @@ def register(app: typer.Typer) -> None:
 
         async def work() -> list[Finding]:
             async with backends(settings) as ready:
-                findings = [Finding(True, "settings are valid"), *await examine(ready)]
+                findings = [Finding(True, "settings are valid"), _kernels(), *await examine(ready)]
                 _tell(findings)
                 if not deep or not await _has_schema(ready, findings):
                     return findings

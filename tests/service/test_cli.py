@@ -144,7 +144,8 @@ def test_doctor_finds_nothing_wrong(tmp_path: Path, database_url: str, redis_url
     lines = done.stdout.splitlines()
     assert done.returncode == 0
     assert all(line.startswith("ok ") for line in lines)
-    assert len(lines) == 8
+    assert len(lines) == 9
+    assert "compiled kernels" in done.stdout
 
 
 def test_doctor_says_what_to_do(
