@@ -1,7 +1,7 @@
 """Which entities of the history or the context led the sources to their candidates."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -73,7 +73,8 @@ class Causes:
         first = self._of_anchors()
         place = {anchor.entity_no: place for place, anchor in enumerate(self._anchors, first)}
         known = self._candidates.led
-        led = [known.get(n, ()) for n in self._candidates.numbers[self._chosen].tolist()]
+        numbers = self._candidates.numbers[self._chosen].tolist()
+        led = list(map(known.get, numbers, repeat(())))
         self._put(column, led, place)
 
     def _put(self, column: int, led: Sequence[Sequence[T]], place: dict[T, int]) -> None:

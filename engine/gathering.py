@@ -151,12 +151,15 @@ class _Gathering:
 
     def _only(self, sources: frozenset[str]) -> CandidateQuery:
         """The query for some of its sources, without what only others look at."""
-        query = replace(self._query, sources=sources)
-        if MODEL.name not in sources:
-            query = replace(query, model=None)
-        if ITEM_TO_ITEM.name not in sources:
-            query = replace(query, related=None, history=())
-        return query
+        query = self._query
+        related = ITEM_TO_ITEM.name in sources
+        return replace(
+            query,
+            sources=sources,
+            model=query.model if MODEL.name in sources else None,
+            related=query.related if related else None,
+            history=query.history if related else (),
+        )
 
     def _of_lists(self) -> tuple[dict[str, Chosen], list[int]]:
         """What is taken of lists, and numbers whose facts are to be asked for before all is."""

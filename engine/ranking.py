@@ -40,6 +40,8 @@ T = TypeVar("T")
 MMR_DEPTH = 5
 """Pages that diversity looks ahead."""
 
+_NO_COLUMNS = columns_of(())
+
 _FILL_UP = 1e-3  # of the usual weights: below the last of a model's candidates
 
 
@@ -245,7 +247,7 @@ class Ranking:
     found: Mapping[str, Sequence[Because]]
     blended: Blend
     weights: Mapping[str, float] | None
-    _made: ItemColumns = field(default_factory=lambda: columns_of(()), init=False)
+    _made: ItemColumns = field(default=_NO_COLUMNS, init=False)
 
     def __len__(self) -> int:
         return len(self.order)

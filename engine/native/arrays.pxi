@@ -60,11 +60,18 @@ cdef inline cnp.ndarray _matrix(Py_ssize_t rows, Py_ssize_t columns, int kind):
     cdef cnp.npy_intp[2] shape
     shape[0] = rows
     shape[1] = columns
-    return cnp.PyArray_ZEROS(2, shape, kind, 0)
+    return cnp.PyArray_EMPTY(2, shape, kind, 0)
 
 
 cdef void* _room(size_t count, size_t size) except NULL:
     cdef void* room = malloc(count * size + 1)
+    if room == NULL:
+        raise MemoryError
+    return room
+
+
+cdef void* _zeros(size_t count, size_t size) except NULL:
+    cdef void* room = calloc(count + 1, size)
     if room == NULL:
         raise MemoryError
     return room

@@ -193,3 +193,23 @@ def packed(
     names: int,
 ) -> tuple[list[int], bytes, bytes, bytes, bytes]:
     """`engine/item_columns.py:ItemColumns.pack`: see there; of little-endian machines."""
+
+def top(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    data: NDArray[np.float32],
+    rows: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    exclude: NDArray[np.int32],
+    k: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32], list[tuple[int, ...]]]:
+    """The k largest positive sums of weighed rows of a CSR matrix (n, n), equal ones by place.
+
+    Args:
+        rows, weights: (h,), the rows that are summed, and what each counts.
+        exclude: places that are left out.
+
+    Returns:
+        Places, sums, and of each place those in `rows` with the largest positive parts, at most
+        three, equal ones as they come.
+    """

@@ -9,7 +9,7 @@ them: what is equal there is equal here, and stands in the same order.
 
 from libc.math cimport isfinite
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
@@ -20,3 +20,4 @@ include "arrays.pxi"
 include "sums.pxi"
 include "known.pxi"
 include "ranked.pxi"
+include "neighbours.pxi"

@@ -32,6 +32,7 @@ def blend(cnp.ndarray items not None, cnp.ndarray sources not None, cnp.ndarray 
     cdef double* high = low + many
     cdef double* offers = high + many
     try:
+        memset(share, 0, n_items * many * sizeof(double))
         for j in range(many):
             if not (isfinite(weight[j]) and weight[j] >= 0):
                 raise ValueError("weights of sources must be finite and not negative")

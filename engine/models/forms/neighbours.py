@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from engine import native
 from engine.models.forms.base import History, Scored, best
 from engine.models.forms.history import live_weights, named, strongest, wanted
 
@@ -73,6 +74,11 @@ class NeighbourMatrix:
         self.binary = binary
         self.half_life_days = half_life_days
         self.last = last
+        arrays = (indptr, indices, data)
+        # What lies in a file lies there as it does.
+        self._compiles = native.compiled and all(
+            a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative for a in arrays
+        )
 
     @classmethod
     def from_matrix(
@@ -96,6 +102,8 @@ class NeighbourMatrix:
         used = np.flatnonzero(weights)
         if not len(used):
             return Scored(np.empty(0, np.int32), np.empty(0, np.float32), ())
+        if self._compiles:
+            return self._top(history.items[used], weights[used], used, k, exclude)
         scores = np.zeros(len(self.entity_nos), np.float32)
         cut = [used[start : start + _ROWS_AT_ONCE] for start in range(0, len(used), _ROWS_AT_ONCE)]
         for own in cut:
@@ -109,6 +117,23 @@ class NeighbourMatrix:
         # The last one is at hand; those before it are gathered again instead of kept.
         blocks = (block if own is cut[-1] else self._block(history, weights, own) for own in cut)
         return Scored(items, chosen[order], self._because(items, blocks))
+
+    def _top(
+        self,
+        rows: NDArray[np.int32],
+        weights: NDArray[np.float32],
+        used: NDArray[np.intp],
+        k: int,
+        exclude: NDArray[np.int32],
+    ) -> Scored:
+        """The same as `top` from here on, compiled."""
+        items, scores, led = native.kernels.top(
+            self.indptr, self.indices, self.data, rows, weights, exclude, k
+        )
+        places = used.tolist()
+        if places[-1] >= len(places):  # not all of the history counts
+            led = [tuple([places[row] for row in those]) for those in led]
+        return Scored(items, scores, led)
 
     def _block(
         self, history: History, weights: NDArray[np.float32], places: NDArray[np.intp]
