@@ -16,20 +16,23 @@ _YES = {"1", "true", "yes", "on", "t", "y"}  # as the settings read it
 built = find_spec("engine.native.kernels") is not None
 """Whether the kernels were built."""
 
-compiled = (
-    built and sys.byteorder == "little" and os.environ.get(SWITCH, "").strip().lower() not in _YES
-)
+compiled = False
 """Whether the kernels are in use; what they pack are bytes of little-endian machines."""
+
+_left_alone = os.environ.get(SWITCH, "").strip().lower() in _YES
+if built and not _left_alone and sys.byteorder == "little":
+    try:
+        from engine.native import kernels as kernels
+    except ImportError:  # built for another Python or NumPy
+        built = False
+    else:
+        compiled = True
 
 
 def state() -> str:
     """Whether the kernels are in use, and if not, why, in a few words."""
     if compiled:
         return "compiled kernels are in use"
-    if built:
+    if _left_alone:
         return f"compiled kernels are left alone: {SWITCH} is set"
-    return "compiled kernels were not built: no C compiler at the installation"
-
-
-if compiled:
-    from engine.native import kernels as kernels
+    return "compiled kernels were not built (no C compiler at the installation)"
