@@ -6,7 +6,7 @@ import logging
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,7 @@ from storage.driver_types import Connection, OwnConnection, Pool
 from storage.ending import end
 from storage.exceptions import FailedPrecondition, PenchantError, Unavailable
 from storage.hosts import Hosts
+from storage.idle_loans import IdleLoans
 from storage.outage import Outage
 from storage.queries import load
 from storage.sessions import SETTINGS, SearchWidths, Session, keep_session, session_of
@@ -104,6 +105,7 @@ class Database:
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.search_widths = SearchWidths()
         self._returning: set[asyncio.Future[None]] = set()
+        self._idle = IdleLoans(self._give_back)
         self._outage: Outage = (
             beside._outage if beside is not None else Outage("postgresql", self._look)
         )
@@ -145,7 +147,10 @@ class Database:
             await self._outage.close()
         await end(self._trial)
         try:
-            await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT_SECS)
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECS):
+                for borrowed in self._idle.take_all():
+                    await pool.release(borrowed)
+                await pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pool.terminate()
 
@@ -180,11 +185,13 @@ class Database:
                 long, or so many calls wait already that this one would in vain.
             Aborted, DeadlineExceeded, InvalidArgument: see `storage.driver_errors`.
         """
-        borrowed = await self._acquire(timeout)
+        borrowed = None if self._outage.away or self._pool is None else self._idle.take()
+        if borrowed is None:
+            borrowed = await self._acquire(timeout)
         session = session_of(borrowed)
         session.lent = True
         session.slots = self.slots
-        cancelled = False
+        failed = cancelled = False
         try:
             with translated():
                 await session.work_for(
@@ -195,14 +202,17 @@ class Database:
         except BaseException as error:
             session.forget_tenant()
             self._notice(error)
-            cancelled = isinstance(error, asyncio.CancelledError)
+            failed, cancelled = True, isinstance(error, asyncio.CancelledError)
             raise
         finally:
             session.lent = False
             for change in session.changes:
                 self.slots.end(change)
             session.changes.clear()
-            await self._release(borrowed, session, wait=not cancelled)
+            if failed or not self._may_stay(session):
+                await self._release(borrowed, session, wait=not cancelled)
+            else:
+                self._idle.keep(borrowed)
 
     @asynccontextmanager
     async def transaction(
@@ -256,7 +266,8 @@ class Database:
         """The pool's size and idle connections; zeros while it is closed."""
         if self._pool is None:
             return PoolStats(size=0, idle=0)
-        return PoolStats(size=self._pool.get_size(), idle=self._pool.get_idle_size())
+        idle = self._pool.get_idle_size() + len(self._idle)
+        return PoolStats(size=self._pool.get_size(), idle=idle)
 
     async def _open_pool(self) -> Pool:
         settings = dict(SETTINGS)
@@ -329,6 +340,21 @@ class Database:
                 raise
         return borrowed
 
+    def _may_stay(self, session: Session) -> bool:
+        """Whether a loan that ended well may be lent again at once: nobody waits for the pool."""
+        return (
+            self._pool is not None
+            and not self._outage.waiting
+            and session.knows_vectors
+            and not session.is_closed()
+            and not session.is_in_transaction()
+            and time.monotonic() < session.retire_at
+        )
+
+    def _give_back(self, borrowed: Connection) -> None:
+        if self._pool is not None:
+            self._return(self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs))
+
     async def _release(self, borrowed: Connection, session: Session, *, wait: bool) -> None:
         """Gives a connection back; without `wait` in the background.
 
@@ -336,16 +362,14 @@ class Database:
         """
         if time.monotonic() >= session.retire_at:
             # A closed connection goes back to the pool's empty places by itself.
-            release = asyncio.ensure_future(session.close(timeout=1.0))
+            release = self._return(session.close(timeout=1.0))
         elif self._pool is None:
             session.terminate()
             return
         else:
-            release = asyncio.ensure_future(
+            release = self._return(
                 self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs)
             )
-        self._returning.add(release)
-        release.add_done_callback(self._returned)
         if not wait:
             return
         try:
@@ -353,6 +377,12 @@ class Database:
         except _ENDED_IN_RELEASE:
             # The pool has thrown the connection away; what the loan did has its own outcome.
             session.terminate()
+
+    def _return(self, returning: Awaitable[None]) -> asyncio.Future[None]:
+        release = asyncio.ensure_future(returning)
+        self._returning.add(release)
+        release.add_done_callback(self._returned)
+        return release
 
     def _returned(self, release: asyncio.Future[None]) -> None:
         self._returning.discard(release)
