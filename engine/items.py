@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reason:
     """A source's share in a score, and the entities (type, id) that led to it."""
 
@@ -12,7 +12,7 @@ class Reason:
     because_of: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SourceScore:
     """What one source said: its own score, the score on the blend's scale, its weight."""
 
@@ -22,7 +22,7 @@ class SourceScore:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """A recommended entity; `attributes` is JSON text."""
 
