@@ -113,5 +113,5 @@ async def test_health_of_an_unknown_service_is_not_found(serve_edge: Any) -> Non
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await edge.call(CHECK, request)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-    assert edge.log.entries[-1]["code"] == "NOT_FOUND"
+    assert (await edge.line())["code"] == "NOT_FOUND"
     assert edge.log.entries[-1]["log_level"] == "debug"
