@@ -28,6 +28,34 @@ async def test_task_that_loses_a_cancellation_ends_all_the_same() -> None:
     assert lost == 1
 
 
+async def test_task_ends_what_it_began_though_it_is_cancelled_again_meanwhile() -> None:
+    lost = False
+    begun: list[asyncio.Task[None]] = []
+
+    async def lose_a_cancellation() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost = True
+
+    async def work() -> None:
+        begun.append(asyncio.create_task(lose_a_cancellation()))
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await end(*begun, again_secs=0.1)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(end(task, again_secs=0.02), 20)
+    assert task.cancelled()
+    assert begun[0].cancelled()
+
+
 async def test_clean_up_is_let_finish() -> None:
     cleaned = False
 
