@@ -277,7 +277,9 @@ class Recommender:
         if not model:
             narrowed = query.filter or query.entity_type or query.exclude
             most = _NARROWED if narrowed else _RELATED * wanted.limit + len(user.history)
-            related = relate(inputs.anchors[:NEIGHBOURS_OF], situation.neighbours, most)
+            related = await self._turns.do(
+                lambda: relate(inputs.anchors[:NEIGHBOURS_OF], situation.neighbours, most)
+            )
             wanted = replace(wanted, related=related)
         candidates = _NONE
         if asked:
