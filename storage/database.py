@@ -142,13 +142,14 @@ class Database:
         pool, self._pool = self._pool, None
         if pool is None:
             return
+        idle = self._idle.take_all()
         self._outage.pools.remove(self)
         if self._owns_outage:
             await self._outage.close()
         await end(self._trial)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECS):
-                for borrowed in self._idle.take_all():
+                for borrowed in idle:
                     await pool.release(borrowed)
                 await pool.close()
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -351,9 +352,10 @@ class Database:
             and time.monotonic() < session.retire_at
         )
 
-    def _give_back(self, borrowed: Connection) -> None:
-        if self._pool is not None:
-            self._return(self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs))
+    def _give_back(self, borrowed: Connection) -> asyncio.Future[None]:
+        """Gives a connection back to the pool, which must be open."""
+        assert self._pool is not None
+        return self._return(self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs))
 
     async def _release(self, borrowed: Connection, session: Session, *, wait: bool) -> None:
         """Gives a connection back; without `wait` in the background.
@@ -367,9 +369,7 @@ class Database:
             session.terminate()
             return
         else:
-            release = self._return(
-                self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs)
-            )
+            release = self._give_back(borrowed)
         if not wait:
             return
         try:

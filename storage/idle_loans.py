@@ -22,7 +22,7 @@ class IdleLoans:
         give_back: gives one to the pool, behind the caller.
     """
 
-    def __init__(self, give_back: Callable[[Connection], None]) -> None:
+    def __init__(self, give_back: Callable[[Connection], object]) -> None:
         self._give_back = give_back
         self._idle: deque[tuple[Connection, float]] = deque()  # the latest is the last
         self._timer: asyncio.TimerHandle | None = None

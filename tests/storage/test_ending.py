@@ -7,43 +7,35 @@ import pytest
 from storage.ending import end
 
 
-async def test_task_that_loses_a_cancellation_ends_all_the_same() -> None:
-    """What `asyncio.wait_for` does to it on Python 3.11 when its work is just done."""
+class Loser:
+    """Loses its first cancellation, as `asyncio.wait_for` on Python 3.11 when its work is done."""
+
     lost = 0
 
-    async def loop_for_ever() -> None:
-        nonlocal lost
+    async def run(self) -> None:
         while True:
             try:
                 await asyncio.sleep(30)
             except asyncio.CancelledError:
-                if lost:
+                if self.lost:
                     raise
-                lost += 1
+                self.lost += 1
 
-    task = asyncio.create_task(loop_for_ever())
+
+async def test_task_that_loses_a_cancellation_ends_all_the_same() -> None:
+    loser = Loser()
+    task = asyncio.create_task(loser.run())
     await asyncio.sleep(0)
     await asyncio.wait_for(end(task, again_secs=0.01), 20)
     assert task.cancelled()
-    assert lost == 1
+    assert loser.lost == 1
 
 
 async def test_task_ends_what_it_began_though_it_is_cancelled_again_meanwhile() -> None:
-    lost = False
     begun: list[asyncio.Task[None]] = []
 
-    async def lose_a_cancellation() -> None:
-        nonlocal lost
-        while True:
-            try:
-                await asyncio.sleep(30)
-            except asyncio.CancelledError:
-                if lost:
-                    raise
-                lost = True
-
     async def work() -> None:
-        begun.append(asyncio.create_task(lose_a_cancellation()))
+        begun.append(asyncio.create_task(Loser().run()))
         try:
             await asyncio.sleep(30)
         finally:
