@@ -5,7 +5,7 @@ bytes come in and are parsed in one place.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -18,7 +18,7 @@ from storage.exceptions import InvalidArgument, Unimplemented
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 Work: TypeAlias = Callable[[], Awaitable[Any]]
 Around: TypeAlias = Callable[[str, Handler], "Rebuilt"]
 Door: TypeAlias = Callable[[Metadata], "Handler | None"]
@@ -78,6 +78,7 @@ def rebuild(
     """
     parse = _parser(handler, guard)
     behaviour = _behaviour(handler, guard)
+    serialise = _or_bytes(handler.response_serializer)
 
     async def one(raw: bytes, context: Context) -> Any:
         return await serve(context, lambda: _begin(behaviour, parse(raw), context))
@@ -91,7 +92,8 @@ def rebuild(
             current_call().raw = raw
             return _begin(behaviour, parse(raw), context)
 
-        return await serve(context, work, found)
+        answer = await serve(context, work, found)
+        return answer if serialise is None else serialise(answer)
 
     async def many(raw: AsyncIterator[bytes], context: Context) -> Any:
         messages = _Messages(raw, parse, admission)
@@ -101,7 +103,8 @@ def rebuild(
     return Rebuilt(
         request_streaming=handler.request_streaming,
         response_streaming=handler.response_streaming,
-        response_serializer=_or_bytes(handler.response_serializer),
+        # Ready answers are bytes, and gRPC asks it of all.
+        response_serializer=serialise if ready is None else None,
         behaviour=many if handler.request_streaming else unary,
         door=door,
     )

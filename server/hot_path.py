@@ -26,11 +26,18 @@ from storage.tenants import Tenant
 _HOLDS_SECS = 0.5
 """Within a second a key that was revoked must have ended."""
 
+_REMEMBERED_SECS = 0.1
+"""For how long calls that bring the same metadata are known to be of the same caller; part of
+`_HOLDS_SECS`."""
+
+_REMEMBERED = 256  # callers; gRPC keeps what each sends along for as long as it is connected
+
 _CREDENTIALS = frozenset({AUTHORIZATION_KEY, API_KEY_KEY})
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Asked: TypeAlias = tuple[Tenant, Principal, str | bytes | None]
-"""For whom, who asks, and what the caller calls the call."""
+Asked: TypeAlias = tuple[str | bytes | None, Principal, str | bytes | None, float]
+"""The tenant's id if it is known, who asks, what the caller calls the call, and when that was found
+out, by the monotonic clock."""
 
 
 class Callers(Protocol):
@@ -58,7 +65,7 @@ class Known:
         given_id: what the caller calls its call; None: nothing.
         wait: seconds until the tenant's quota allows a call; 0: it allows this one, and has
             counted it; None: it was not asked.
-        at: when, by the monotonic clock.
+        at: since when, by the monotonic clock.
     """
 
     tenant: Tenant
@@ -106,6 +113,7 @@ class HotPath:
         self._tenants = tenants
         self._callers = callers
         self._quotas = quotas
+        self._remembered: dict[Metadata, Asked] = {}
 
     def know(self, metadata: Metadata, scope: str, admission: Admission) -> Known | None:
         """Who calls; None: the ordinary way has to find it out.
@@ -114,10 +122,19 @@ class HotPath:
         """
         if admission.draining:
             return None
-        found = self._who_asks(metadata, scope)
-        if found is None:
+        now = time.monotonic()
+        found = self._remembered.get(metadata)
+        if found is None or now - found[3] >= _REMEMBERED_SECS:
+            found = self._who_asks(metadata, now)
+            if found is None:
+                return None
+        tenant_id, principal, given_id, at = found
+        tenant = self._tenants.known(tenant_id)
+        if tenant is None or principal.tenant_id not in {None, tenant.tenant_id}:
             return None
-        known = Known(*found, None, time.monotonic())
+        if scope not in principal.scopes:
+            return None
+        known = Known(tenant, principal, given_id, None, at)
         if not admission.is_full:
             self.charge(known)
         return known
@@ -132,7 +149,7 @@ class HotPath:
         """The answer to a request as it came, where it lies ready."""
         return self._cache.get((known.tenant.tenant_id, raw))
 
-    def _who_asks(self, metadata: Metadata, scope: str) -> Asked | None:
+    def _who_asks(self, metadata: Metadata, now: float) -> Asked | None:
         tenant_id = key = text = given_id = None
         for name, value in metadata:
             if name == TENANT_HEADER and tenant_id is None:
@@ -144,12 +161,14 @@ class HotPath:
             elif name == TENANT_HEADER or name in _CREDENTIALS:
                 return None  # given twice
         principal = ANONYMOUS if self._callers is None else self._callers.known(key, text)
-        if principal is None or scope not in principal.scopes:
+        if principal is None:
             return None
-        tenant = self._tenants.known(principal.tenant_id if tenant_id is None else tenant_id)
-        if tenant is None or principal.tenant_id not in {None, tenant.tenant_id}:
-            return None
-        return tenant, principal, given_id
+        asked = (principal.tenant_id if tenant_id is None else tenant_id, principal, given_id, now)
+        if given_id is None:  # else the next call brings another
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[metadata] = asked
+        return asked
 
     @staticmethod
     def call_of(known: Known, method: str, context: Context, admission: Admission) -> Call:
