@@ -1,10 +1,10 @@
 """Named SQL: a statement stands in a .sql file as `-- name: x`, a line of description, the text.
 
 Some things are filled in when files are read or a tenant's row is known, never from what a caller
-sends: fragments of other files (`{eligible}`, `{entity}`, `{seen}`, `{sources}`), `{dimension}`, an
-integer of the tenant's row, which PostgreSQL only takes as a type modifier, and `{placement}`,
-another one, in names of indexes where no function can help (`index_rebuild`) and where a plan is
-kept, which is one for a single partition only if the number stands there.
+sends: fragments (`{eligible}`, `{entity}`, `{seen}`, `{sources}`, `{guard}` and others),
+`{dimension}`, an integer of the tenant's row, which PostgreSQL only takes as a type modifier, and
+`{placement}`, another one, in names of indexes where no function can help (`index_rebuild`) and
+where a plan is kept, which is one for a single partition only if the number stands there.
 """
 
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 
 _SQL_DIR = Path(__file__).parent / "sql"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_PARAMETER = re.compile(r"\$(\d+)")
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -78,13 +79,30 @@ def candidates(
 def nearest(sources: frozenset[str], dimension: int, placement: int) -> str:
     """The statement that asks sources which search vectors for numbers and scores alone.
 
-    It is of one placement, without a filter and for all types; what a user has seen is known.
+    It is of one placement, without a filter and for all types; what a user has seen is known. Its
+    parameters are those of `nearest_parameters`, in their order.
 
     Raises:
         KeyError: no such source.
     """
+    text, used = _nearest(sources, dimension, placement)
+    places = {number: place for place, number in enumerate(used, start=1)}
+    return _PARAMETER.sub(lambda found: f"${places[int(found[1])]}", text)
+
+
+def nearest_parameters(sources: frozenset[str], dimension: int, placement: int) -> Sequence[int]:
+    """Which parameters of sql/candidates/_frame.sql the statement `nearest` has: each costs."""
+    _, used = _nearest(sources, dimension, placement)
+    return used
+
+
+@cache
+def _nearest(
+    sources: frozenset[str], dimension: int, placement: int
+) -> tuple[str, tuple[int, ...]]:
     blocks = [candidate_sources()[name] for name in sorted(sources)]
-    return _framed("nearest", blocks, dimension, placement, seen=False)
+    text = _framed("nearest", blocks, dimension, placement, seen=False)
+    return text, tuple(sorted({int(number) for number in _PARAMETER.findall(text)}))
 
 
 def _framed(
@@ -92,11 +110,10 @@ def _framed(
 ) -> str:
     frame = _frame()
     text = frame[name].replace("{sources}", "\n    UNION ALL\n    ".join(blocks))
-    text = text.replace("{arguments}", frame["arguments"])
+    text = _filled(text, {name: frame[name] for name in ("arguments", "blocked", "guard")})
     text = text.replace("{seen}", frame["seen"] if seen else "")
     text = text.replace("{eligible}", frame["eligible" if placement is None else "plain"])
-    for fragment in ("eligible_plain", "entity"):
-        text = text.replace(f"{{{fragment}}}", frame[fragment])
+    text = _filled(text, {name: frame[name] for name in ("eligible_plain", "entity")})
     return _of_placement(text, placement).replace("{dimension}", str(int(dimension)))
 
 
@@ -106,9 +123,18 @@ def _frame() -> Mapping[str, str]:
 
 
 @cache
-def user_situation(placement: int) -> str:
-    """The statement `user_situation` of `sql/users.sql` for one placement."""
-    return _of_placement(load("users")["user_situation"], placement)
+def situations(placement: int) -> Mapping[str, str]:
+    """The statements of `sql/situations.sql` for one placement."""
+    parts = _read(_SQL_DIR / "situations.sql")
+    whole = {name: parts.pop(name) for name in ("user_situation", "recalled_situation")}
+    parts["guard"] = _frame()["guard"]
+    return {name: _of_placement(_filled(text, parts), placement) for name, text in whole.items()}
+
+
+def _filled(text: str, fragments: Mapping[str, str]) -> str:
+    for name, fragment in fragments.items():
+        text = text.replace(f"{{{name}}}", fragment)
+    return text
 
 
 @cache
@@ -134,9 +160,9 @@ def index_rebuild(placement: int) -> Mapping[str, str]:
 def all_statements(dimension: int = 512) -> Iterable[tuple[str, str]]:
     """Every statement that the program can send, as (file.name, text); a test prepares them all."""
     for path in sorted(_SQL_DIR.glob("*.sql")):
-        filled = index_rebuild(0) if path.stem == "index_rebuild" else _read(path)
-        for name, text in filled.items():
-            yield f"{path.stem}.{name}", user_situation(0) if name == "user_situation" else text
+        shaped = {"index_rebuild": index_rebuild, "situations": situations}.get(path.stem)
+        for name, text in (_read(path) if shaped is None else shaped(0)).items():
+            yield f"{path.stem}.{name}", text
     yield from ((f"listed.{name}", text) for name, text in listed().items())
     yield "candidates.all", candidates(frozenset(candidate_sources()), dimension)
     yield "candidates.related", candidates(frozenset({"item_to_item"}), dimension, related=True)

@@ -117,7 +117,7 @@ def read_situation(row: Any, interactions: int, neighbours_of: int) -> Situation
     """A situation of which everything was read; see `UserStore.situation`."""
     sent = iter(halfvec_rows(row["vectors"]))
     history = _history(row, lambda _: next(sent))
-    looked_at = _looked_at(row)
+    looked_at = context_of(row)
     neighbours = dict.fromkeys(_anchors(looked_at, history, neighbours_of), NO_NEIGHBOURS)
     ends = np.cumsum(row["lengths"] or (), dtype=np.int64).tolist()
     numbers = array_elements(row["neighbour_nos"], ">i8")
@@ -131,14 +131,17 @@ def read_situation(row: Any, interactions: int, neighbours_of: int) -> Situation
 
 
 def recall_situation(
-    row: Any, recalled: Recalled, interactions: int, neighbours_of: int
+    row: Any,
+    recalled: Recalled,
+    interactions: int,
+    neighbours_of: int,
+    looked_at: tuple[EntityRow, ...] = (),
 ) -> Situation | None:
     """A situation of which the rest is remembered; see `UserStore.recalled_situation`."""
     if (row["catalogue_revision"] or 0) != recalled.catalogue_revision:
         return None
     try:
         history = _history(row, recalled.vectors.__getitem__)
-        looked_at = _looked_at(row)
         neighbours = {
             number: recalled.neighbours[number]
             for number in _anchors(looked_at, history, neighbours_of)
@@ -225,7 +228,8 @@ def _anchors(
     return list(dict.fromkeys(numbers[:most]))
 
 
-def _looked_at(row: Any) -> tuple[EntityRow, ...]:
+def context_of(row: Any) -> tuple[EntityRow, ...]:
+    """The entities of the request's context in a row of `user_situation`."""
     if not row["looked_nos"]:
         return ()
     directions = iter(halfvec_rows(row["looked_vectors"]))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from storage.database import Database
 from storage.entities import EntityKey
-from storage.queries import load, user_situation
+from storage.queries import load, situations
 from storage.sessions import changed
 from storage.situations import (
     MOST_SEEN,
@@ -17,6 +17,7 @@ from storage.situations import (
     Recalled,
     Situation,
     UserContext,
+    context_of,
     read_situation,
     recall_situation,
 )
@@ -106,7 +107,14 @@ class UserStore:
         Returns:
             None where what is recalled does not suffice, or is of another revision.
         """
-        row = await self._situation_row(tenant, user_id, looked_at, interactions, 0, 0)
+        if looked_at:
+            row = await self._situation_row(tenant, user_id, looked_at, interactions, 0, 0)
+            return recall_situation(row, recalled, interactions, neighbours_of, context_of(row))
+        async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
+            row = await connection.fetchrow(
+                situations(tenant.placement)["recalled_situation"],
+                *_who(tenant, user_id, interactions),
+            )
         return recall_situation(row, recalled, interactions, neighbours_of)
 
     async def _situation_row(
@@ -120,18 +128,12 @@ class UserStore:
     ) -> Any:
         async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
             row = await connection.fetchrow(
-                user_situation(tenant.placement),
-                tenant.tenant_id,
-                tenant.version,
-                user_id,
-                tenant.settings.segment_attribute or None,
-                interactions,
+                situations(tenant.placement)["user_situation"],
+                *_who(tenant, user_id, interactions),
                 vectors,
-                tenant.seen_types,
                 [entity_type for entity_type, _ in looked_at],
                 [entity_id for _, entity_id in looked_at],
                 neighbours_of,
-                max(interactions, MOST_SEEN),
             )
         assert row is not None
         return row
@@ -202,6 +204,19 @@ class UserStore:
             return int(
                 await connection.fetchval(_SQL["bump_users"], tenant.tenant_id, like_pattern)
             )
+
+
+def _who(tenant: Tenant, user_id: str, interactions: int) -> Sequence[Any]:
+    """The first arguments of the statements of `sql/situations.sql`."""
+    return (
+        tenant.tenant_id,
+        tenant.version,
+        user_id,
+        tenant.settings.segment_attribute or None,
+        interactions,
+        tenant.seen_types,
+        max(interactions, MOST_SEEN),
+    )
 
 
 class ProfileMaintenance:

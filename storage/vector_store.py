@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.database import Database
 from storage.entities import EntityKey
-from storage.queries import candidates, listed, nearest, remembered_lists
+from storage.queries import candidates, listed, nearest, nearest_parameters, remembered_lists
 from storage.tenants import Tenant
 from storage.text_lists import joined
 
@@ -326,10 +326,12 @@ class VectorStore:
         Args:
             query: plain, of such sources alone, and with what was seen.
         """
+        every = _arguments(tenant, query)
+        parameters = nearest_parameters(query.sources, tenant.dimension, tenant.placement)
+        arguments = [every[number - 1] for number in parameters]
         async with self._database.connection(tenant.tenant_id, keep_plans=True) as connection:
             records = await connection.fetch(
-                nearest(query.sources, tenant.dimension, tenant.placement),
-                *_arguments(tenant, query),
+                nearest(query.sources, tenant.dimension, tenant.placement), *arguments
             )
         return Nearest(
             {

@@ -19,7 +19,7 @@ from engine.sources import NEWEST, SOURCES
 from jobs.context import JobContext
 from jobs.registry import run_once
 from storage.entities import EntityRow
-from storage.situations import Situation
+from storage.situations import Recalled, Situation
 from storage.users import UserStore
 from storage.vector_store import CandidateQuery, Ranked, VectorStore
 from tests.jobs.conftest import DIMENSION, Shop
@@ -110,14 +110,21 @@ def plain(candidates: Candidates) -> list[tuple[Any, ...]]:
 def met(situation: Situation) -> tuple[Any, ...]:
     """What of a situation can be recalled, or depends on it."""
     history = [
-        (h.entity_no, h.entity_id, h.weight, None if h.vector is None else h.vector.tobytes())
+        (
+            h.entity_no,
+            h.entity_id,
+            h.weight,
+            h.happened_at,
+            None if h.vector is None else h.vector.tobytes(),
+        )
         for h in situation.user.history
     ]
     neighbours = {
         number: (known.numbers.tolist(), known.scores.tolist())
         for number, known in situation.neighbours.items()
     }
-    return history, neighbours, situation.seen, situation.versions.catalogue_revision
+    looked_at = [(row.entity_no, row.entity_id) for row in situation.looked_at]
+    return history, neighbours, situation.seen, situation.versions.catalogue_revision, looked_at
 
 
 async def known_lists(known: KnownCatalogue) -> None:
@@ -179,6 +186,28 @@ async def test_candidates_are_the_same_whatever_is_known(
     assert named >= {"content", "item_to_item", "model", "popular", "segment", "trending"}
     assert store.by_number > 0
     assert started > 0
+
+
+@pytest.mark.parametrize("looked_at", [(), (("item", "e3"), ("item", "e1"), ("item", "gone"))])
+async def test_what_was_met_at_one_moment_has_one_order(
+    shop: Shop, context: JobContext, looked_at: tuple[tuple[str, str], ...]
+) -> None:
+    dice = random.Random(7)
+    await fill(shop, dice)
+    now = datetime.now(UTC)
+    for number in dice.sample(range(ENTITIES), 50):
+        await shop.event("u1", f"e{number}", at=now, weight=dice.choice([1.0, 0.0, -1.0]))
+    users = UserStore(context.service)
+    wanted: dict[str, Any] = {"looked_at": looked_at, "interactions": 40, "neighbours_of": 64}
+    whole = await users.situation(shop.tenant, "u1", **wanted)
+    vectors = {h.entity_no: h.vector for h in whole.user.history if h.vector is not None}
+    recalled = Recalled(whole.versions.catalogue_revision, vectors, whole.neighbours)
+    again = await users.recalled_situation(shop.tenant, "u1", recalled, **wanted)
+    assert again is not None
+    assert met(again) == met(whole)
+    at_once = [h for h in whole.user.history if h.happened_at == now]
+    assert [h.entity_id for h in at_once] == sorted(h.entity_id for h in at_once)
+    assert len(at_once) > 10
 
 
 async def ask(shop: Shop, gatherer: Gatherer, **changes: Any) -> Candidates:

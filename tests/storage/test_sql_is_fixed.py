@@ -23,7 +23,7 @@ READERS = {
     "load",
     "nearest",
     "remembered_lists",
-    "user_situation",
+    "situations",
 }
 """Of storage/queries.py: they give statements out of files."""
 

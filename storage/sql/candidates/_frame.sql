@@ -59,11 +59,7 @@ UNION ALL
 -- $16 segment or NULL, $17, $18 boost filter paths and variables, $19, $20 numbers and scores of a model,
 -- $21 sources whose candidates are wanted with their vectors, $22 numbers of entities that are wanted themselves.
 -- {placement} is $3, or the number itself: a plan that is kept (`plan_cache_mode`) is one for a single partition.
-WITH blocked AS MATERIALIZED (
-    SELECT x.entity_type, x.entity_id
-    FROM unnest(string_to_array($8, E'\x1f'), string_to_array($9, E'\x1f')) AS x (entity_type, entity_id)
-    {seen}
-), arguments AS (
+{blocked}, arguments AS (
     SELECT $10::text AS seen_by, $11::text[] AS seen_types, $12::halfvec AS profile, $13::halfvec AS context, $14::bigint[] AS history_nos,
         $15::double precision[] AS history_weights, $16::text AS segment, $5::integer AS wanted,
         $19::bigint[] AS model_nos, $20::double precision[] AS model_scores, $3::integer AS placement,
@@ -71,15 +67,28 @@ WITH blocked AS MATERIALIZED (
         $17::text[] AS boost_paths, $18::jsonb[] AS boost_variables, $21::text[] AS with_vectors, $22::bigint[] AS wanted_nos
 );
 
+-- name: blocked
+-- What must not be offered.
+WITH blocked AS MATERIALIZED (
+    SELECT x.entity_type, x.entity_id
+    FROM unnest(string_to_array($8, E'\x1f'), string_to_array($9, E'\x1f')) AS x (entity_type, entity_id)
+    {seen}
+);
+
+-- name: guard
+-- Fails unless the tenant's row is the one that the caller knows. The function, which raises, costs more than the look.
+WHERE (SELECT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = $1 AND t.version = $2 AND t.state = 'active')
+    OR penchant_guard_read($1, $2));
+
 -- name: nearest
 -- What the chosen sources offer by number alone, a row a source: for who knows the entities. As bytes, one after the other.
-{arguments}
+{blocked}
 SELECT o.source, string_agg(int8send(o.entity_no), '') AS numbers, string_agg(float8send(o.raw), '') AS raws,
     (SELECT sum(c.revision)::bigint FROM catalogue_revisions c WHERE c.tenant_id = $1) AS catalogue_revision
 FROM (
     {sources}
 ) AS o
-WHERE (SELECT penchant_guard_read($1, $2))
+{guard}
 GROUP BY o.source;
 
 -- name: frame
