@@ -6,7 +6,7 @@ import logging
 import random
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,7 @@ from storage.hosts import Hosts
 from storage.idle_loans import IdleLoans
 from storage.outage import Outage
 from storage.queries import load
+from storage.returns import Returns
 from storage.sessions import SETTINGS, SearchWidths, Session, keep_session, session_of
 from storage.vector_codecs import register_vector_codecs
 from storage.version_slots import VersionSlots
@@ -48,10 +49,6 @@ _WAITING_A_CONNECTION = 16
 _FEWEST_WAITING = 256
 _SUSPICIOUS = frozenset({"DATABASE_UNAVAILABLE", "DATABASE_READ_ONLY", "QUERY_TIMEOUT"})
 _CLOSE_TIMEOUT_SECS = 5.0
-# The last is what the pool says when it has just let go of the connection, which broke.
-_ENDED_IN_RELEASE = (
-    OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
-)  # fmt: skip
 _HANDSHAKE_TIMEOUT_SECS = 5.0
 
 
@@ -104,8 +101,8 @@ class Database:
         self._pool: Pool | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self.search_widths = SearchWidths()
-        self._returning: set[asyncio.Future[None]] = set()
-        self._idle = IdleLoans(self._give_back)
+        self._returns = Returns(lambda: self._pool, config.acquire_timeout_secs)
+        self._idle = IdleLoans(self._returns.give_back)
         self._outage: Outage = (
             beside._outage if beside is not None else Outage("postgresql", self._look)
         )
@@ -211,7 +208,7 @@ class Database:
                 self.slots.end(change)
             session.changes.clear()
             if failed or not self._may_stay(session):
-                await self._release(borrowed, session, wait=not cancelled)
+                await self._returns.release(borrowed, session, wait=not cancelled)
             else:
                 self._idle.keep(borrowed)
 
@@ -351,44 +348,6 @@ class Database:
             and not session.is_in_transaction()
             and time.monotonic() < session.retire_at
         )
-
-    def _give_back(self, borrowed: Connection) -> asyncio.Future[None]:
-        """Gives a connection back to the pool, which must be open."""
-        assert self._pool is not None
-        return self._return(self._pool.release(borrowed, timeout=self.config.acquire_timeout_secs))
-
-    async def _release(self, borrowed: Connection, session: Session, *, wait: bool) -> None:
-        """Gives a connection back; without `wait` in the background.
-
-        A cancelled call must not wait until PostgreSQL has confirmed its statement's end.
-        """
-        if time.monotonic() >= session.retire_at:
-            # A closed connection goes back to the pool's empty places by itself.
-            release = self._return(session.close(timeout=1.0))
-        elif self._pool is None:
-            session.terminate()
-            return
-        else:
-            release = self._give_back(borrowed)
-        if not wait:
-            return
-        try:
-            await asyncio.shield(release)
-        except _ENDED_IN_RELEASE:
-            # The pool has thrown the connection away; what the loan did has its own outcome.
-            session.terminate()
-
-    def _return(self, returning: Awaitable[None]) -> asyncio.Future[None]:
-        release = asyncio.ensure_future(returning)
-        self._returning.add(release)
-        release.add_done_callback(self._returned)
-        return release
-
-    def _returned(self, release: asyncio.Future[None]) -> None:
-        self._returning.discard(release)
-        if not release.cancelled():
-            # A borrower that was cancelled leaves nobody to take the outcome.
-            release.exception()
 
     def _notice(self, error: BaseException) -> None:
         """Draws conclusions from how a loan failed."""

@@ -109,4 +109,4 @@ SELECT o.source, o.entity_no, o.raw, o.because, o.entity_type, o.entity_id,
 FROM (
     {sources}
 ) AS o
-WHERE (SELECT penchant_guard_read($1, $2));
+{guard};
