@@ -5,6 +5,7 @@ drain, credentials, scope, tenant, quota. Whatever is not plainly in order goes 
 which finds the right error; the caller cannot tell the ways apart.
 """
 
+import asyncio
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ _REMEMBERED_SECS = 0.1
 """For how long calls that bring the same metadata are known to be of the same caller; part of
 `_HOLDS_SECS`."""
 
-_REMEMBERED = 256  # callers; gRPC keeps what each sends along for as long as it is connected
+_REMEMBERED = 256  # callers
 
 _CREDENTIALS = frozenset({AUTHORIZATION_KEY, API_KEY_KEY})
 
@@ -164,9 +165,12 @@ class HotPath:
         if principal is None:
             return None
         asked = (principal.tenant_id if tenant_id is None else tenant_id, principal, given_id, now)
-        if given_id is None:  # else the next call brings another
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
+        # A call that has an id of its own comes once.
+        if given_id is None and len(self._remembered) < _REMEMBERED:
+            if not self._remembered:
+                # No credential is to lie here longer than it is of use.
+                loop = asyncio.get_running_loop()
+                loop.call_later(_REMEMBERED_SECS, self._remembered.clear)
             self._remembered[metadata] = asked
         return asked
 

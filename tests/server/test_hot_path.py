@@ -10,6 +10,7 @@ from server import hot_path
 from server.admission import Admission
 from server.hot_path import HotPath
 from tests.server.conftest import TwoTenants
+from tests.server.test_children import until
 
 KEY = ("authorization", "Bearer abc")
 MINE = (KEY, ("user-agent", "test"))
@@ -46,7 +47,7 @@ def know(ring: Ring) -> Any:
     return lambda metadata=MINE, scope=RECOMMEND: hot.know(metadata, scope, Admission(10))
 
 
-def test_same_metadata_is_the_same_caller_for_a_tenth_of_a_second(
+async def test_same_metadata_is_the_same_caller_for_a_tenth_of_a_second(
     ring: Ring, know: Any, clock: SimpleNamespace
 ) -> None:
     assert know().tenant.tenant_id == "a"
@@ -58,7 +59,7 @@ def test_same_metadata_is_the_same_caller_for_a_tenth_of_a_second(
     assert know() is None
 
 
-def test_what_is_remembered_counts_from_when_it_was_found_out(
+async def test_what_is_remembered_counts_from_when_it_was_found_out(
     know: Any, clock: SimpleNamespace
 ) -> None:
     know()
@@ -70,19 +71,19 @@ def test_what_is_remembered_counts_from_when_it_was_found_out(
     assert not known.holds
 
 
-def test_metadata_of_another_caller_is_another(ring: Ring, know: Any) -> None:
+async def test_metadata_of_another_caller_is_another(ring: Ring, know: Any) -> None:
     assert know() is not None
     assert know((("authorization", "Bearer abd"), ("user-agent", "test"))) is None
     assert know((*MINE, ("x-tenant-id", "b"))) is None
     assert know((*MINE, KEY)) is None
 
 
-def test_scope_is_looked_at_for_every_call(know: Any) -> None:
+async def test_scope_is_looked_at_for_every_call(know: Any) -> None:
     assert know() is not None
     assert know(scope=ENTITIES) is None
 
 
-def test_tenant_that_is_gone_is_noticed_at_once(ring: Ring) -> None:
+async def test_tenant_that_is_gone_is_noticed_at_once(ring: Ring) -> None:
     tenants = TwoTenants()
     hot = HotPath(SimpleNamespace(get=lambda key: None), tenants, callers=ring)  # type: ignore[arg-type]
     assert hot.know(MINE, RECOMMEND, Admission(10)) is not None
@@ -90,15 +91,23 @@ def test_tenant_that_is_gone_is_noticed_at_once(ring: Ring) -> None:
     assert hot.know(MINE, RECOMMEND, Admission(10)) is None
 
 
-def test_calls_with_ids_of_their_own_are_not_remembered(ring: Ring, know: Any) -> None:
+async def test_calls_with_ids_of_their_own_are_not_remembered(ring: Ring, know: Any) -> None:
     named = (*MINE, ("x-request-id", "one"))
     assert know(named).request_id == "one"
     assert know(named).request_id == "one"
     assert ring.asked == 2
 
 
-def test_few_callers_are_remembered(ring: Ring) -> None:
+async def test_few_callers_are_remembered(ring: Ring) -> None:
     hot = HotPath(SimpleNamespace(get=lambda key: None), TwoTenants(), callers=ring)  # type: ignore[arg-type]
     for number in range(1000):
         assert hot.know((KEY, ("traceparent", str(number))), RECOMMEND, Admission(10)) is not None
-    assert len(hot._remembered) <= 256
+    assert 0 < len(hot._remembered) <= 256
+
+
+async def test_credentials_do_not_lie_about(ring: Ring) -> None:
+    hot = HotPath(SimpleNamespace(get=lambda key: None), TwoTenants(), callers=ring)  # type: ignore[arg-type]
+    for _ in range(2):  # also of callers who come after that
+        assert hot.know(MINE, RECOMMEND, Admission(10)) is not None
+        assert MINE in hot._remembered
+        await until(lambda: not hot._remembered)
