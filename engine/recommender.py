@@ -17,6 +17,7 @@ from engine.cache_keys import answers_of_user
 from engine.candidates import Candidates
 from engine.gathering import Gatherer
 from engine.inputs import NEIGHBOURS_OF, candidate_query, make_inputs, phase_of
+from engine.known_situations import KnownSituations
 from engine.last_good import LastGood
 from engine.offers import ModelOffers, offers_of
 from engine.popular import PopularLists
@@ -69,6 +70,7 @@ class Recommender:
         cache: None works without one.
         last_good: what is answered while PostgreSQL is away; None: nothing.
         answer_log: where past answers are kept; None: nowhere.
+        situations: what is remembered of users; None: nothing.
         cold_start_interactions: below that many interactions a user is cold.
         cache_ttl_secs: how long an answer may be taken from the cache while nothing it depends on
             has changed (availability windows and other users' behaviour show after that).
@@ -86,12 +88,14 @@ class Recommender:
         cache: RedisCache | None,
         last_good: LastGood | None = None,
         answer_log: AnswerWriter | None = None,
+        situations: KnownSituations | None = None,
         cold_start_interactions: int = 5,
         cache_ttl_secs: float = 60.0,
     ) -> None:
         self._tenants = tenants
         self._users = users
         self._versions = KnownVersions(users)
+        self._situations = situations if situations is not None else KnownSituations(0)
         self._turns = turns
         self._vectors = vectors
         self._gatherer = gatherer
@@ -154,12 +158,16 @@ class Recommender:
     ) -> Ready:
         versions = self._versions.get(tenant, query.user_id, at_least_as_fresh)
         situation = None
+        for_model = self._shelf.expects(tenant)
         if versions is None:
             stamp = self._users.stamp(tenant.tenant_id, query.user_id)
             # All at once: what has changed since the last time has most likely no answer in Redis.
-            situation = await self._situation(tenant, query, self._shelf.expects(tenant))
+            situation = await self._situation(tenant, query, for_model)
             versions = situation.versions
             self._versions.keep(tenant, query.user_id, versions, stamp)
+            self._keep_situation(tenant, query, versions, situation, for_model)
+        elif not query.context:
+            situation = self._situations.get(tenant, query.user_id, versions, for_model=for_model)
         model = await self._model(tenant, versions, query)
         # Asked here: by the time that the answer is made, a newer model than its own may serve.
         is_current = self._shelf.is_current(tenant, versions.model_revision)
@@ -186,6 +194,17 @@ class Recommender:
             or query.model_version is not None
             or not is_current,
         )
+
+    def _keep_situation(
+        self,
+        tenant: Tenant,
+        query: RecommendQuery,
+        versions: Versions,
+        situation: Situation,
+        for_model: bool,
+    ) -> None:
+        if not query.context:
+            self._situations.keep(tenant, query.user_id, versions, situation, for_model=for_model)
 
     async def _situation(self, tenant: Tenant, query: RecommendQuery, for_model: bool) -> Situation:
         wanted = _Wanted(
@@ -243,6 +262,7 @@ class Recommender:
     ) -> Ready:
         if situation is None:
             situation = await self._situation(tenant, query, model is not None)
+            self._keep_situation(tenant, query, versions, situation, model is not None)
         answer, body = await self._compute(tenant, versions, model, query, render, situation)
         ready = Ready(
             body, pack_answer(answer), time.time(), for_once=bool(answer.degraded),

@@ -21,6 +21,7 @@ from engine.integrity import Integrity
 from engine.key_ring import TRUSTED_SECS, KeyRing
 from engine.key_text import KeyHasher
 from engine.known_catalogue import KnownCatalogue
+from engine.known_situations import KnownSituations
 from engine.last_good import LastGood
 from engine.quotas import TenantQuotas
 from engine.rate import RequestRates
@@ -66,6 +67,7 @@ from storage.vector_store import VectorStore
 from storage.version_slots import VersionSlots
 
 _MAINTENANCE_CONNECTIONS = 3
+_SITUATIONS_SHARE = 12  # of the memory for catalogues: as much again for what is known of users
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def build_deps(
     )
     turns = Turns()
     known = KnownCatalogue(vectors, settings.known_catalogue_bytes)
+    situations = KnownSituations(settings.known_catalogue_bytes // _SITUATIONS_SHARE)
     renewals = Renewals(settings.default_deadline_secs)
     wire_cache = WireCache(
         users, settings.wire_cache_bytes, settings.result_cache_ttl_secs, renewals.start
@@ -160,6 +163,7 @@ def build_deps(
             cache=cache,
             last_good=last_good,
             answer_log=answer_writer,
+            situations=situations,
             cold_start_interactions=settings.cold_start_interactions,
             cache_ttl_secs=settings.result_cache_ttl_secs,
         ),
@@ -194,7 +198,10 @@ def build_deps(
             last_good=last_good,
         ),
         erasure_watch=ErasureWatch(
-            erasures, tombstones, last_good, (wire_cache.sweep, known.clear, forget_attributes)
+            erasures,
+            tombstones,
+            last_good,
+            (wire_cache.sweep, known.clear, situations.clear, forget_attributes),
         ),
         known_catalogue=known,
         secret=secret,
