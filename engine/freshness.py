@@ -8,6 +8,7 @@ idea of Zanzibar's zookies, Pang et al., USENIX ATC 2019).
 import base64
 import binascii
 import struct
+from collections.abc import Iterable
 
 from storage.exceptions import InvalidArgument
 from storage.tenants import Tenant
@@ -40,3 +41,13 @@ def check_freshness(tenant: Tenant, token: str, field: str = "at_least_as_fresh"
     if version != _VERSION or tenant_no != tenant.tenant_no:
         raise InvalidArgument.field(field, "is no freshness token of this tenant")
     return int(transaction_id)
+
+
+def latest(tenant: Tenant, tokens: Iterable[str]) -> str:
+    """Of some of a tenant's tokens the one that covers all.
+
+    It need not be the last that was given: transactions may end in another order than they began.
+    """
+    return encode_freshness(
+        tenant, max((check_freshness(tenant, token) for token in set(tokens)), default=0)
+    )

@@ -53,7 +53,8 @@ class IngestOutcome:
     """What became of one row: stored now, stored before (duplicate), or refused. Not frozen.
 
     Attributes:
-        transaction_id: number of the transaction that stored it; 0 where refused.
+        transaction_id: number of the transaction that stored it, or of the latest one where it was
+            stored before; 0 where refused.
     """
 
     status: Literal["stored", "duplicate", "conflict", "unknown_entity", "erased"]

@@ -10,6 +10,7 @@ from penchant.v1.common_pb2 import RowError
 from penchant.v1.interaction_pb2_grpc import InteractionServiceServicer
 
 from engine.drafts import InteractionDraft
+from engine.freshness import latest
 from engine.identifiers import check_page_size
 from engine.ingest import MAX_BATCH, SESSION_PREFIX, Ack, InteractionLog, subject
 from server.call import current_call, tenant_of_call
@@ -118,9 +119,15 @@ class InteractionServicer(InteractionServiceServicer):
                 under_way.put_nowait(None)
 
         reader = asyncio.create_task(read())
+        token = ""
         try:
             while (task := await under_way.get()) is not None:
-                yield await task
+                answer = await task
+                if answer.freshness_token:
+                    # Who goes on with the last ack's has been told of all before it.
+                    token = latest(tenant_of_call(), (token, answer.freshness_token))
+                    answer.freshness_token = token
+                yield answer
                 places.release()
             await reader
         finally:
@@ -148,10 +155,7 @@ class InteractionServicer(InteractionServiceServicer):
                 for index, result in enumerate(results)
                 if isinstance(result, PenchantError)
             ],
-            # New rows share one transaction, which is later than that of any duplicate.
-            freshness_token=min(acks, key=lambda ack: ack.duplicate).freshness_token
-            if acks
-            else "",
+            freshness_token=latest(tenant_of_call(), [ack.freshness_token for ack in acks]),
         )
 
     async def ListInteractions(

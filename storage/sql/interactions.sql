@@ -2,6 +2,8 @@
 -- A batch in one statement: keys (idempotency), the event log, stubs of unknown entities and the
 -- profiles' accumulators. Returns one row for each input row, in order. Rows whose id was stored by
 -- a transaction that committed after this statement's snapshot return no hash: see get_keys.
+-- The transaction of a row that was stored before is the latest one that there is: who was told meanwhile of later
+-- ones, and goes on with this ack, must not be given an answer that lacks those.
 WITH guard AS MATERIALIZED (
     SELECT penchant_guard_write($1, $2, $3) AS ok
 ), refusals AS MATERIALIZED (
@@ -99,7 +101,7 @@ SELECT n.interaction_id IS NOT NULL AS stored,
     NOT $17 AND i.entity_no IS NULL AS unknown_entity,
     coalesce(n.payload_hash, o.payload_hash) AS payload_hash,
     coalesce(n.received_at, o.received_at) AS received_at,
-    coalesce(n.transaction_id, o.transaction_id) AS transaction_id,
+    coalesce(n.transaction_id, greatest(o.transaction_id, (pg_snapshot_xmax(pg_current_snapshot())::text)::bigint - 1)) AS transaction_id,
     (SELECT count(*) FROM stubs) AS stub_count
 FROM input i
 LEFT JOIN new_keys n USING (interaction_id)
@@ -108,8 +110,9 @@ LEFT JOIN interaction_keys o ON o.tenant_id = $1
 ORDER BY i.ord;
 
 -- name: get_keys
--- What is remembered of some interaction ids.
-SELECT interaction_id, payload_hash, received_at, transaction_id
+-- What is remembered of some interaction ids, with the latest transaction that there is.
+SELECT interaction_id, payload_hash, received_at,
+    greatest(transaction_id, (pg_snapshot_xmax(pg_current_snapshot())::text)::bigint - 1) AS transaction_id
 FROM interaction_keys
 WHERE tenant_id = $1 AND interaction_id = ANY($2::text[]);
 

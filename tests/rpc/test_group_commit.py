@@ -177,7 +177,8 @@ async def test_duplicates_among_concurrent_calls(service: Service):
         await statements(service, 2)
     acks = await outcomes(same)
     assert codes(acks) == ["OK"] * 5
-    assert all(ack == acks[0] for ack in acks)
+    # Of one that was stored a moment before the token is a later one.
+    assert len({(ack.interaction_id, ack.received_at.ToNanoseconds()) for ack in acks}) == 1
     refusal = await outcome(other)
     assert (refusal.code, refusal.reason) == ("ALREADY_EXISTS", "INTERACTION_ID_REUSED")
     assert list(await keys(service)) == ["i1"]

@@ -1,6 +1,9 @@
 """IngestInteractions, the stream; and what both ways to ingest refuse."""
 
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 import pytest
@@ -8,6 +11,10 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from penchant.v1 import interaction_pb2 as pb
 
+from engine.freshness import check_freshness, encode_freshness
+from engine.ingest import Ack
+from storage.exceptions import NotFound, PenchantError
+from storage.tenants import Tenant
 from tests.rpc.conftest import Service, book, interaction, refusal_of
 
 DAY = 86_400
@@ -111,6 +118,31 @@ async def test_stream_answers_in_order(library: Service):
     assert [(a.stored_count, a.duplicate_count) for a in again] == [
         (0, len(b.interactions)) for b in batches
     ]
+
+
+async def test_token_of_a_stream_covers_all_that_it_acknowledged(
+    library: Service, monkeypatch: pytest.MonkeyPatch
+):
+    """Two batches are stored at once: the second may have the earlier transaction."""
+    tenant = await library.deps.tenants.get("a")
+    transactions = [900, 850, 0, 700, 950, 940]
+    numbers = iter(transactions)
+
+    async def ingest(_: Tenant, drafts: Sequence[Any]) -> list[Ack | PenchantError]:
+        number = next(numbers)
+        if not number:
+            return [NotFound("There is no such entity.") for _ in drafts]
+        token = encode_freshness(tenant, number)
+        return [Ack(f"i{number}", datetime.now(UTC), token, False) for _ in drafts]
+
+    monkeypatch.setattr(library.deps.log, "ingest", ingest)
+    batches = [
+        pb.IngestInteractionsRequest(sequence=n, interactions=[interaction()])
+        for n in range(len(transactions))
+    ]
+    answers = await stream(library, *batches)
+    told = [check_freshness(tenant, a.freshness_token) for a in answers]
+    assert told == [900, 900, 0, 900, 950, 950]
 
 
 async def test_stream_duplicates_within_a_batch(service: Service):

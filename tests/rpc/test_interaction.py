@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from penchant.v1 import admin_pb2
 from penchant.v1 import interaction_pb2 as pb
 
+from engine.freshness import check_freshness
 from server.settings import Settings
 from storage.database import Database
 from tests.rpc.conftest import Service, book, ids, interaction, running
@@ -70,8 +71,21 @@ async def test_ingest_fills_in_id_time_and_weight(service: Service):
 
 async def test_ingest_again_gives_the_same_ack_and_one_row(service: Service):
     ack = await ingest(service, interaction_id="i1")
-    assert await ingest(service, interaction_id="i1") == ack
+    again = await ingest(service, interaction_id="i1")
+    assert (again.interaction_id, again.received_at) == (ack.interaction_id, ack.received_at)
     assert len(await listed(service, user_id="ada")) == 1
+
+
+async def test_token_of_a_repetition_covers_what_was_acknowledged_meanwhile(service: Service):
+    first = await ingest(service, interaction_id="i1")
+    meanwhile = await ingest(service, interaction_id="i2")
+    again = await ingest(service, interaction_id="i1")
+    tenant = await service.deps.tenants.get("a")
+    numbers = [check_freshness(tenant, ack.freshness_token) for ack in (first, meanwhile, again)]
+    assert numbers[0] < numbers[1] <= numbers[2]
+    # It is of the present, not of what is to come: the next answer is good enough for it.
+    await ingest(service, interaction_id="i3")
+    await service.recommend("ada", at_least_as_fresh=again.freshness_token)
 
 
 async def test_ingest_again_with_metadata_in_another_order_is_the_same(service: Service):

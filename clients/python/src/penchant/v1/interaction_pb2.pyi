@@ -179,7 +179,9 @@ class IngestInteractionResponse(_message.Message):
     ACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ack(self) -> Global___IngestAck:
-        """ack is the same for every repetition of the same interaction."""
+        """ack is the same for every repetition of the same interaction, but for its freshness_token, which is then of the
+        present.
+        """
 
     def __init__(
         self,
@@ -240,7 +242,9 @@ class IngestInteractionsResponse(_message.Message):
     duplicate_count: _builtins.int
     """duplicate_count is the number of rows that had been stored before with the same content."""
     freshness_token: _builtins.str
-    """freshness_token covers every row of the batch; empty when no row was stored."""
+    """freshness_token covers every row of the batch and of those acknowledged before it on the stream; empty
+    when no row of the batch was stored.
+    """
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.RowError]:
         """errors are the rows refused, by index; empty when none was."""
