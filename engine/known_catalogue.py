@@ -106,7 +106,7 @@ class KnownTenant:
                 # Copied: what was read holds those of all anchors in one piece.
                 own = Neighbours(neighbours.numbers.copy(), neighbours.scores.copy())
                 self.neighbours[number] = own
-                self._of_neighbours += _OF_A_LIST + own.numbers.nbytes + own.scores.nbytes
+                self._of_neighbours += size_of(own)
 
     def keep(self, source: str, segment: str, ranked: Ranked) -> None:
         """Takes in a list, if it is not known yet."""
@@ -130,6 +130,11 @@ class KnownTenant:
     def ranked(self, source: str, segment: str) -> Ranked | None:
         """A list of this revision, if it is known."""
         return self.lists.get(_name_of(source, segment))
+
+
+def size_of(neighbours: Neighbours) -> int:
+    """Bytes that neighbours take, as estimated."""
+    return _OF_A_LIST + neighbours.numbers.nbytes + neighbours.scores.nbytes
 
 
 def _name_of(source: str, segment: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from prometheus_client import Gauge
 
+from engine.known_catalogue import size_of
 from storage.situations import Situation, Versions
 from storage.tenants import Tenant
 
@@ -25,7 +26,6 @@ _LIFE_SECS = 60.0
 # Bytes, as tracemalloc has them, without vectors and neighbours.
 _OF_ONE = 1_500
 _OF_A_MET = 450
-_OF_NEIGHBOURS = 350
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class KnownSituations:
         Args:
             versions: what `engine.versions` gives for the user; one of another state is not kept.
         """
-        if _state(versions) != _state(situation.versions):
+        if self._limit <= 0 or _state(versions) != _state(situation.versions):
             return
         size = _size(situation)
         name = (tenant.tenant_no, user_id)
@@ -110,7 +110,9 @@ class KnownSituations:
 
     def _forget(self, name: tuple[int, str]) -> None:
         known = self._known.pop(name, None)
-        self._size -= known.size if known is not None else 0
+        if known is not None:
+            self._size -= known.size
+            BYTES.set(self._size)
 
 
 def _state(versions: Versions) -> tuple[int, int, int]:
@@ -120,9 +122,6 @@ def _state(versions: Versions) -> tuple[int, int, int]:
 def _size(situation: Situation) -> int:
     history = situation.user.history
     vectors = sum(item.vector.nbytes for item in history if item.vector is not None)
-    neighbours = sum(
-        _OF_NEIGHBOURS + known.numbers.nbytes + known.scores.nbytes
-        for known in situation.neighbours.values()
-    )
+    neighbours = sum(map(size_of, situation.neighbours.values()))
     met = len(history) + len(situation.seen or ())
     return _OF_ONE + _OF_A_MET * met + vectors + neighbours
