@@ -57,6 +57,8 @@ class KeyRing:
         self.trusted_secs = trusted_secs
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self.edition = 0
+        """Another one whenever a key was made, altered or ended."""
         self._count = 0
         self._mark: KeysMark | None = None
         self._looked_at = float("-inf")
@@ -172,6 +174,7 @@ class KeyRing:
             for key in keys
         }
         self._noted = {key: at for key, at in self._noted.items() if key in self._known}
+        self.edition += 1
 
     def _is_over(self, principal: Principal) -> bool:
         return principal.expires_at is not None and principal.expires_at <= self._clock()

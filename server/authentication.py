@@ -55,6 +55,11 @@ class Authenticator:
         """Whether calls must say whose they are."""
         return self._tokens is not None or self._ring.in_use
 
+    @property
+    def edition(self) -> int:
+        """Another one whenever the keys that work are others."""
+        return self._ring.edition
+
     async def start(self) -> None:
         """Reads the keys and goes on watching them; Unavailable, FailedPrecondition."""
         await self._ring.look()

@@ -44,6 +44,11 @@ out, by the monotonic clock."""
 class Callers(Protocol):
     """Knows callers without waiting."""
 
+    @property
+    def edition(self) -> int:
+        """Another one whenever the keys that work are others."""
+        ...
+
     def known(self, key: str | None, text: str | bytes | None) -> Principal | None:
         """Whose credential this is; None: the ordinary way has to find out."""
         ...
@@ -115,6 +120,7 @@ class HotPath:
         self._callers = callers
         self._quotas = quotas
         self._remembered: dict[Metadata, Asked] = {}
+        self._edition = 0
 
     def know(self, metadata: Metadata, scope: str, admission: Admission) -> Known | None:
         """Who calls; None: the ordinary way has to find it out.
@@ -123,6 +129,9 @@ class HotPath:
         """
         if admission.draining:
             return None
+        if self._callers is not None and self._callers.edition != self._edition:
+            self._edition = self._callers.edition
+            self._remembered.clear()
         now = time.monotonic()
         found = self._remembered.get(metadata)
         if found is None or now - found[3] >= _REMEMBERED_SECS:

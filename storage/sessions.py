@@ -31,6 +31,9 @@ SETTINGS = {
     "work_mem": "32MB",
     "hnsw.iterative_scan": "relaxed_order",
     "hnsw.ef_search": str(EF_SEARCH),
+    # A cancellation may come before its statement, and is ignored then. The pool ends such a
+    # connection, which a statement that waits for a lock would not notice.
+    "client_connection_check_interval": "1s",
 }
 """What every session is started with."""
 

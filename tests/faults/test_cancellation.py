@@ -1,6 +1,8 @@
 """A call that nobody waits for any more does no more work, and gives its connection back."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -113,6 +115,31 @@ async def test_calls_past_their_deadline_leave_every_connection_free(
     async with users_locked(database_url):
         codes = await asyncio.gather(*(late(number) for number in range(40)))
         assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        await nothing_runs(library, observer)
+    assert (await library.recommend("ada")).items
+
+
+async def test_statement_that_begins_after_its_cancellation_ends_too(
+    library: Service, observer: asyncpg.Connection, database_url: str
+) -> None:
+    """PostgreSQL ignores a cancellation that comes before the statement does."""
+    await library.recommend("ada")  # the session is set up: the next statement is the answer's
+    sessions = await observer.fetch(
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'penchant'"
+    )
+    async with users_locked(database_url):
+        for session in sessions:
+            os.kill(session["pid"], signal.SIGSTOP)
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await library.recommend("late")
+            await asyncio.sleep(0.1)  # for the cancellation to arrive
+        finally:
+            for session in sessions:
+                os.kill(session["pid"], signal.SIGCONT)
+        await until(lambda: observer.fetchval(f"SELECT ({WORKING}) > 0"))
         await nothing_runs(library, observer)
     assert (await library.recommend("ada")).items
 

@@ -20,7 +20,7 @@ class Ring:
     """Knows the key, until it is revoked; counts how often it is asked."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked = self.edition = 0
         self.principal: Principal | None = Principal("key", "key:1", "a", frozenset({RECOMMEND}))
 
     def known(self, key: str | None, text: str | bytes | None) -> Principal | None:
@@ -56,6 +56,13 @@ async def test_same_metadata_is_the_same_caller_for_a_tenth_of_a_second(
     assert know().principal.actor == "key:1"
     assert ring.asked == 1
     clock.at += 0.02
+    assert know() is None
+
+
+async def test_change_of_the_keys_ends_what_is_remembered(ring: Ring, know: Any) -> None:
+    assert know() is not None
+    ring.principal = None
+    ring.edition += 1
     assert know() is None
 
 
