@@ -4,10 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from jobs.context import JobContext
-from storage.exceptions import NotFound, PenchantError
+from jobs.turns import Turns
 from storage.tenants import Tenant
 
 _OVERLAP = timedelta(minutes=1)
@@ -15,8 +13,6 @@ _OVERLAP = timedelta(minutes=1)
 
 _SHARE = 9
 _UNPACED_SECS = 1.0
-
-_log = structlog.get_logger(__name__)
 
 
 async def for_due_tenants(
@@ -32,13 +28,13 @@ async def for_due_tenants(
     then left alone for nine times as long, so that it cannot keep PostgreSQL busy by itself.
 
     Raises:
-        PenchantError: the first tenant's failure, after all others have been served.
+        Exception: the first tenant's failure, after all others have been served.
     """
     pace = context.pace(job)
     now = datetime.now(UTC)
     ingests = await context.trends.latest_ingests((pace.looked_at or now - max_age) - _OVERLAP)
     finished = await context.trends.finished_at(job)
-    failure: PenchantError | None = None
+    turns = Turns(job)
     resting = False
     for tenant in await context.all_tenants():
         tenant_id = tenant.tenant_id
@@ -49,17 +45,11 @@ async def for_due_tenants(
         if began < pace.rested_until.get(tenant_id, 0.0):
             resting = True
             continue
-        try:
+        with turns.of(tenant_id):
             await context.with_tenant(tenant, work)
-        except NotFound:
-            continue  # its erasure has begun meanwhile
-        except PenchantError as error:
-            _log.warning("tenant failed", job=job, tenant_id=tenant_id, error=error.message)
-            failure = failure or error
         took = time.monotonic() - began
         if took > _UNPACED_SECS:
             pace.rested_until[tenant_id] = time.monotonic() + _SHARE * took
-    if failure is not None:
-        raise failure
+    turns.end()
     if not resting:
         pace.looked_at = now

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from jobs.context import JobContext
-from storage.exceptions import NotFound, PenchantError
+from jobs.turns import Turns
 from storage.index_quality import IndexQuality
 from storage.tenants import Tenant
 
@@ -53,28 +53,21 @@ async def watch_indexes(context: JobContext) -> None:
     A tenant that takes long is then left alone for nineteen times as long.
 
     Raises:
-        PenchantError: the first tenant's failure, after all others have been measured.
+        Exception: the first tenant's failure, after all others have been measured.
     """
     rested = context.pace(JOB).rested_until
-    failure: PenchantError | None = None
+    turns = Turns(JOB)
     for tenant in await context.all_tenants():
         began = time.monotonic()
         if not tenant.placement or began < rested.get(tenant.tenant_id, 0.0):
             continue
-        try:
+        with turns.of(tenant.tenant_id):
             await _watch(context, tenant)
-        except NotFound:
-            continue  # its erasure has begun meanwhile
-        except PenchantError as error:
-            _log.warning("index not measured", tenant_id=tenant.tenant_id, error=error.message)
-            failure = failure or error
-            continue
         took = time.monotonic() - began
         if took > _UNPACED_SECS:
             rested[tenant.tenant_id] = time.monotonic() + _SHARE * took
     _export(await context.index_quality.recalls())
-    if failure is not None:
-        raise failure
+    turns.end()
 
 
 def _export(recalls: Collection[float]) -> None:

@@ -3,7 +3,7 @@
 from functools import partial
 
 from jobs.context import JobContext
-from storage.exceptions import NotFound
+from jobs.turns import Turns
 from storage.interactions import REBUILD_SLICE
 from storage.tenants import Tenant
 
@@ -12,15 +12,19 @@ _PROFILES = 1_000
 
 
 async def refresh_profiles(context: JobContext) -> None:
-    """Works until no profile waits to be rebuilt or refreshed."""
+    """Works until no profile waits to be rebuilt or refreshed.
+
+    Raises:
+        Exception: the first tenant's failure, after all others have had their turn.
+    """
+    turns = Turns("profiles")
     while taken := await context.profiles.take_rebuilds(_ENTITIES):
         for tenant_id, user_ids in taken:
-            try:
+            with turns.of(tenant_id):
                 await _rebuild(context, tenant_id, list(user_ids))
-            except NotFound:
-                continue  # its erasure has begun meanwhile
     while await context.profiles.refresh_preferences(_PROFILES) == _PROFILES:
         pass
+    turns.end()
 
 
 async def _rebuild(context: JobContext, tenant_id: str, user_ids: list[str]) -> None:

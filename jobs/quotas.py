@@ -1,19 +1,19 @@
 """Measuring: entities and bytes of the tenants that have a quota of them."""
 
-import structlog
-
 from jobs.context import JobContext
-from storage.exceptions import PenchantError
-
-_log = structlog.get_logger(__name__)
+from jobs.turns import Turns
 
 
 async def measure_tenants(context: JobContext) -> None:
-    """One round; a tenant that cannot be measured does not keep the others from it."""
+    """One round.
+
+    Raises:
+        Exception: the first tenant's failure, after all others have been measured.
+    """
+    turns = Turns("quotas")
     for tenant in await context.all_tenants():
         if tenant.quotas.entities or tenant.quotas.stored_bytes:
-            try:
+            with turns.of(tenant.tenant_id):
                 await context.quotas.measure(tenant.tenant_id)
-            except PenchantError as error:
-                _log.warning("not measured", tenant_id=tenant.tenant_id, error=error.message)
     await context.quotas.purge()
+    turns.end()

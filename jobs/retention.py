@@ -7,8 +7,8 @@ import structlog
 from jobs.context import JobContext
 from jobs.tenant_erasure import erase_tenant
 from jobs.tombstones import enforce_tombstones
+from jobs.turns import Turns
 from storage.artefacts import sweep
-from storage.exceptions import NotFound
 
 MONTHS_AHEAD = 2
 DAYS_AHEAD = 3
@@ -18,7 +18,11 @@ _log = structlog.get_logger(__name__)
 
 
 async def keep_house(context: JobContext) -> None:
-    """One round: partitions first, since ingest depends on them."""
+    """One round: partitions first, since ingest depends on them.
+
+    Raises:
+        Exception: the first failure of a tenant's, after all else has been done.
+    """
     await context.retention.ensure_interaction_partitions(MONTHS_AHEAD)
     await context.retention.ensure_answer_partitions(DAYS_AHEAD)
     now = datetime.now(UTC)
@@ -29,14 +33,13 @@ async def keep_house(context: JobContext) -> None:
     if context.settings.audit_days:
         await context.retention.purge_audit(now - timedelta(days=context.settings.audit_days))
     await context.predictions.purge_expired()
+    turns = Turns("retention")
     for tenant in await context.all_tenants():
-        try:
+        with turns.of(tenant.tenant_id):
             removed = await context.with_tenant(tenant, context.models.clean_up)
-        except NotFound:
-            continue  # its erasure has begun meanwhile
-        if removed:
-            names = [f"{row.model_name}@{row.version}" for row in removed]
-            _log.info("model versions removed", tenant_id=tenant.tenant_id, versions=names)
+            if removed:
+                names = [f"{row.model_name}@{row.version}" for row in removed]
+                _log.info("model versions removed", tenant_id=tenant.tenant_id, versions=names)
     await enforce_tombstones(context)
     for tenant_id in await context.retention.erasing():
         await erase_tenant(context, tenant_id)
@@ -44,3 +47,4 @@ async def keep_house(context: JobContext) -> None:
     swept = await sweep(context.artefacts, context.models.hashes_in_use)
     if swept.artefacts:
         _log.info("artefacts removed", artefacts=swept.artefacts, size_bytes=swept.size_bytes)
+    turns.end()

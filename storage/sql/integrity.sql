@@ -61,10 +61,11 @@ WITH chosen AS MATERIALIZED (
 ), sums AS (
     SELECT l.user_id, l.landmark, l.settled, l.sure, sum(penchant_scale(
         l2_normalize(v.feature_vector)::vector,
-        v.weight * exp(-least($4 * extract(epoch FROM l.landmark - v.happened_at)::double precision, 700))
+        CASE WHEN abs(v.weight) < 1e-12 THEN 0
+            ELSE v.weight * exp(-least($4 * extract(epoch FROM l.landmark - v.happened_at)::double precision, 100)) END
     )) AS accumulator,
-        sum(abs(v.weight) * exp(-least($4 * extract(epoch FROM l.landmark - v.happened_at)::double precision, 700)))
-            FILTER (WHERE v.feature_vector IS NOT NULL) AS mass
+        sum(abs(v.weight) * exp(-least($4 * extract(epoch FROM l.landmark - v.happened_at)::double precision, 100)))
+            FILTER (WHERE v.feature_vector IS NOT NULL AND abs(v.weight) >= 1e-12) AS mass
     FROM landmarks l JOIN events v USING (user_id)
     GROUP BY l.user_id, l.landmark, l.settled, l.sure
 )

@@ -50,8 +50,10 @@ WITH guard AS MATERIALIZED (
     FROM fresh f WHERE f.touches_profile
     GROUP BY f.user_id
 ), shares AS MATERIALIZED (
+    -- What a float cannot hold is an error: tiny weights count nothing, and nothing counts less than e^-100.
     SELECT f.user_id, f.feature_vector, vector_dims(f.feature_vector) AS size,
-        f.weight * exp(-least($18 * date_part('epoch', l.landmark - f.happened_at), 700)) AS factor
+        CASE WHEN abs(f.weight) < 1e-12 THEN 0
+            ELSE f.weight * exp(-least($18 * date_part('epoch', l.landmark - f.happened_at), 100)) END AS factor
     FROM fresh f JOIN landmarks l USING (user_id)
     WHERE f.touches_profile AND f.weight <> 0 AND f.feature_vector IS NOT NULL
 ), scales AS MATERIALIZED (
@@ -77,7 +79,7 @@ WITH guard AS MATERIALIZED (
             WHEN EXCLUDED.landmark = p.landmark THEN p.accumulator + EXCLUDED.accumulator
             WHEN $18 * date_part('epoch', EXCLUDED.landmark - p.landmark) > 10 THEN
                 penchant_rebase(p.accumulator,
-                    exp(-least($18 * date_part('epoch', EXCLUDED.landmark - p.landmark), 700)))
+                    exp(-least($18 * date_part('epoch', EXCLUDED.landmark - p.landmark), 100)))
                 + EXCLUDED.accumulator
             ELSE p.accumulator + EXCLUDED.accumulator * array_fill(
                 CASE
@@ -176,7 +178,8 @@ WITH wanted AS MATERIALIZED (
     FROM events GROUP BY user_id
 ), shares AS MATERIALIZED (
     SELECT v.user_id, v.feature_vector,
-        v.weight * exp(-least($4 * date_part('epoch', l.landmark - v.happened_at), 700)) AS factor
+        CASE WHEN abs(v.weight) < 1e-12 THEN 0
+            ELSE v.weight * exp(-least($4 * date_part('epoch', l.landmark - v.happened_at), 100)) END AS factor
     FROM landmarks l JOIN events v USING (user_id)
 ), sums AS (
     SELECT l.user_id, l.landmark, l.newest, l.interaction_count, sum(

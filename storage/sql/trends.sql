@@ -12,10 +12,12 @@ WITH bounds AS MATERIALIZED (
     WHERE n.newest IS NOT NULL
 ), scored AS (
     SELECT i.entity_type, i.entity_id,
-        sum(i.weight * exp(-ln(2) * extract(epoch FROM b.window_end - i."timestamp")::double precision / $3)) AS score
+        -- Not below e^-100: what a float cannot hold is an error.
+        sum(i.weight * exp(-least(ln(2) * extract(epoch FROM b.window_end - i."timestamp")::double precision / $3, 100))) AS score
     FROM bounds b
     JOIN interactions i ON i.tenant_id = $1
         AND i."timestamp" > b.window_end - make_interval(secs => $2) AND i."timestamp" <= b.window_end
+        AND abs(i.weight) >= 1e-12
     GROUP BY i.entity_type, i.entity_id
 ), ranked AS (
     SELECT s.*, row_number() OVER (PARTITION BY s.entity_type ORDER BY s.score DESC, s.entity_id) AS place

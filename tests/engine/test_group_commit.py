@@ -20,6 +20,7 @@ from storage.exceptions import (
     Unavailable,
 )
 from storage.tenants import Quotas, Tenant, TenantSettings
+from tests.waiting import until
 
 _WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 WHO: ContextVar[str] = ContextVar("who", default="nobody")
@@ -263,9 +264,9 @@ async def test_slow_group_lets_others_pass(monkeypatch: pytest.MonkeyPatch):
     table = Table()
     commit = GroupCommit(table.store)
     tasks = await begin(commit, "x")
+    monkeypatch.setattr(group_commit, "_SLOW_SECS", 60)
     tasks += await begin(commit, "y")
-    while len(table.groups) < 2:  # noqa: ASYNC110 - of a timer of the queue's own
-        await asyncio.sleep(0.005)
+    await until(lambda: len(table.groups) == 2)
     tasks += await begin(commit, "z")
     assert table.groups == [["x"], ["y"]]
     table.release()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from tests.faults.conftest import socket_of
 from tests.faults.keeper import KeptBackends
 from tests.faults.proxy import Proxy, proxied
 from tests.service.processes import RunningService, Services, family, free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-RECOVERY_SECS = 60.0
 RECONNECT_SECS = 3.0
 """Within this time clients have found an instance that is back; whoever renews hosts waits it."""
 _LISTENS = "0A"
@@ -142,13 +142,6 @@ async def serving(target: str) -> bool:
         except grpc.aio.AioRpcError:
             return False
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = RECOVERY_SECS) -> None:
-    """Waits for something that tells only who asks."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - another process has no event
-            await asyncio.sleep(0.05)
 
 
 def listens(pid: int, port: int) -> bool:

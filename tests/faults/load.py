@@ -19,6 +19,7 @@ from penchant import (
 )
 
 from tests.faults.ledger import Ledger, Like
+from tests.waiting import until
 
 FILMS = [f"f{number:03}" for number in range(120)]
 _KNOWN = frozenset(FILMS)
@@ -60,9 +61,7 @@ class Load:
     async def advanced(self, steps: int = 2) -> None:
         """Until every writer and reader had so many more answers."""
         goal = [done + steps for done in self._progress]
-        async with asyncio.timeout(_PATIENCE_SECS):
-            while any(map(operator.lt, self._progress, goal)):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: all(map(operator.ge, self._progress, goal)), _PATIENCE_SECS)
 
     async def write(self, number: int) -> None:
         """Likes one film after the other; one of two that fail is sent again until it is stored."""

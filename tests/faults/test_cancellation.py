@@ -3,10 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import grpc
@@ -16,6 +15,7 @@ from engine.single_flight import SingleFlight
 from storage.database import Database
 from storage.exceptions import Unavailable
 from tests.rpc.conftest import Service, running, settings_for
+from tests.waiting import until
 
 WORKING = """
 SELECT count(*) FROM pg_stat_activity
@@ -50,12 +50,6 @@ async def users_locked(database_url: str) -> AsyncIterator[None]:
             yield
     finally:
         await connection.close()
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - PostgreSQL has no event
-            await asyncio.sleep(0.02)
 
 
 def all_idle(database: Database) -> bool:

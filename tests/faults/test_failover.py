@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from tests.faults.conftest import execute, idle, socket_of
 from tests.faults.proxy import Proxy, proxied
 from tests.rpc.conftest import Service, refusal_of, running, settings_for
 from tests.service.processes import family, frozen
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -99,12 +100,6 @@ def copy_of(sockets: Path, directory: Path) -> None:
     )
     if account is not None:
         os.chown(directory, os.getuid(), os.getgid())
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - another process has no event
-            await asyncio.sleep(0.05)
 
 
 async def fill(service: Service) -> None:

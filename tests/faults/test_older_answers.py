@@ -8,8 +8,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tests.faults.backends import Backends
-from tests.faults.test_postgres_faults import away, storable, until
+from tests.faults.test_postgres_faults import away, storable
 from tests.rpc.conftest import ids, running, settings_for
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.faults.backends import Backends
 from tests.faults.conftest import execute, idle
 from tests.rpc.conftest import Refusal, Service, ids, refusal_of, running, settings_for
 from tests.service.processes import children_of, frozen
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -55,12 +56,6 @@ async def serving(service: Service, name: str) -> bool:
     stub = health_pb2_grpc.HealthStub(service.channel)
     reply = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - another process has no event
-            await asyncio.sleep(0.02)
 
 
 async def storable(service: Service) -> bool:

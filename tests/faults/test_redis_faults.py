@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -21,6 +20,7 @@ from tests.faults.conftest import socket_of
 from tests.faults.proxy import Proxy, proxied
 from tests.rpc.conftest import Service, running, settings_for
 from tests.service.processes import frozen
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -176,12 +176,6 @@ def metric(name: str, **labels: str) -> float:
 
 def is_open() -> bool:
     return metric("penchant_breaker_open", component="redis") == 1
-
-
-async def until(condition: Callable[[], Any], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - a metric has no event
-            await asyncio.sleep(0.02)
 
 
 async def timed(work: Awaitable[Answer]) -> tuple[Answer, float]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import RECONNECT_SECS, ROOT, World, until, world_on_own_servers
+from tests.faults.harness import RECONNECT_SECS, ROOT, World, world_on_own_servers
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load, add_films, under_load
 from tests.faults.report import note
 from tests.service.processes import RunningService, free_port
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival"), pytest.mark.timeout(600)]
 

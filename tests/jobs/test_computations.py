@@ -35,6 +35,20 @@ async def test_trending_halves_the_weight_of_an_event_every_half_life(
     ]
 
 
+@pytest.mark.parametrize("weight", [1.0, 1e6, 5e-324])
+async def test_trending_takes_events_of_very_many_half_lives_ago(
+    context: JobContext, shop: Shop, weight: float
+) -> None:
+    settings = TenantSettings(trending_window_secs=365 * 86_400, trending_half_life_secs=60)
+    await context.tenants.update("shop", display_name="", settings=settings)
+    await shop.reread()
+    for number, days in enumerate((1, 30, 360)):
+        await shop.event("a", f"old{number}", LONG_AGO - timedelta(days=days), weight)
+    await shop.event("b", "new", LONG_AGO)
+    await run_once(context, ["trending"])
+    assert await shop.rows(TRENDING) == [("new", pytest.approx(1.0))]
+
+
 async def test_trending_of_past_data_ends_at_the_newest_event(
     context: JobContext, shop: Shop
 ) -> None:
@@ -224,22 +238,26 @@ async def test_retention_makes_partitions_and_erases_tenants(
     assert await shop.rows("SELECT 1 FROM interactions WHERE tenant_id = $1") == []
 
 
+@pytest.mark.parametrize("failure", [Aborted, ZeroDivisionError])
 async def test_failing_tenant_does_not_keep_the_others_from_their_turn(
-    context: JobContext, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    context: JobContext,
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: type[Exception],
 ) -> None:
     await context.tenants.create("aaa", dimension=4)
     refresh = context.trends.refresh_trending
 
     async def fail_first(tenant: Tenant, keep: int = 1000) -> int:
         if tenant.tenant_id == "aaa":
-            raise Aborted
+            raise failure
         return await refresh(tenant, keep)
 
     await shop.event("a", "x")
     monkeypatch.setattr(context.trends, "refresh_trending", fail_first)
     errors = {"job": "trending", "outcome": "error"}
     before = REGISTRY.get_sample_value("penchant_job_runs_total", errors) or 0
-    with pytest.raises(Aborted):
+    with pytest.raises(failure):
         await run_once(context, ["trending"])
     assert REGISTRY.get_sample_value("penchant_job_runs_total", errors) == before + 1
     assert len(await shop.rows(TRENDING)) == 1

@@ -1,9 +1,10 @@
 """The jobs process: who leads, what a loss of PostgreSQL does, how it ends."""
 
 import asyncio
+import functools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +16,7 @@ from jobs.registry import Job
 from storage.exceptions import Unavailable
 from storage.leadership import leadership
 from tests.jobs.conftest import Settings
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -26,12 +28,6 @@ async def _running(settings: Settings) -> AsyncIterator[asyncio.Event]:
     finally:
         stop.set()
         await asyncio.wait_for(task, 10)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -50,27 +46,27 @@ async def test_of_two_processes_one_works_and_the_other_follows(
     settings: Settings, runs: list[JobContext]
 ) -> None:
     async with _running(settings) as stop_first:
-        await _until(lambda: len(runs) >= 2)
+        await until(lambda: len(runs) >= 2)
         first = runs[0]
         async with _running(settings):
             await asyncio.sleep(1)
             assert {id(context) for context in runs} == {id(first)}
             stop_first.set()
-            await _until(lambda: runs[-1] is not first)
+            await until(lambda: runs[-1] is not first)
 
 
 async def test_lost_connection_ends_the_leadership_and_it_is_won_again(
     settings: Settings, runs: list[JobContext]
 ) -> None:
     async with _running(settings):
-        await _until(lambda: len(runs) >= 1)
+        await until(lambda: len(runs) >= 1)
         first = runs[0]
         async with job_context(settings) as other, other.owner.connection(None) as connection:
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks"
                 " WHERE locktype = 'advisory' AND classid = 1346719313"
             )
-        await _until(lambda: runs[-1] is not first)
+        await until(lambda: runs[-1] is not first)
 
 
 async def test_failing_job_is_run_again(
@@ -84,7 +80,7 @@ async def test_failing_job_is_run_again(
 
     monkeypatch.setattr(jobs.main, "JOBS", (Job("fail", "trending_interval_secs", fail),))
     async with _running(settings):
-        await _until(lambda: len(tries) >= 3)
+        await until(lambda: len(tries) >= 3)
 
 
 async def test_stop_cancels_a_job_under_way(
@@ -102,13 +98,13 @@ async def test_stop_cancels_a_job_under_way(
 
     monkeypatch.setattr(jobs.main, "JOBS", (Job("sleep", "trending_interval_secs", sleep),))
     async with _running(settings):
-        await _until(lambda: ends == ["began"])
+        await until(lambda: ends == ["began"])
     assert ends == ["began", "cancelled"]
 
 
 async def test_sigterm_ends_the_run(settings: Settings, runs: list[JobContext]) -> None:
     task = asyncio.create_task(run(settings))
-    await _until(lambda: len(runs) >= 1)
+    await until(lambda: len(runs) >= 1)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(task, 10)
 
@@ -116,10 +112,8 @@ async def test_sigterm_ends_the_run(settings: Settings, runs: list[JobContext]) 
 async def test_shipped_jobs_run_side_by_side(settings: Settings) -> None:
     async with job_context(settings) as context, _running(settings):
         await context.tenants.create("shop", dimension=4)
-        async with asyncio.timeout(15):
-            for name in ("trending", "neighbours"):
-                while not await context.trends.finished_at(name):  # noqa: ASYNC110 - likewise
-                    await asyncio.sleep(0.05)
+        for name in ("trending", "neighbours"):
+            await until(functools.partial(context.trends.finished_at, name))
 
 
 async def test_leader_that_lost_its_lock_notices(context: JobContext) -> None:

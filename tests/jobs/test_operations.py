@@ -21,6 +21,7 @@ from storage.models import ModelStore
 from storage.operations import Operation, OperationStore
 from storage.tenants import Tenant
 from tests.jobs.conftest import Settings, Shop
+from tests.waiting import until
 
 ENDS = "import sys; sys.stdin.readline(); sys.exit(3)"
 SLEEPS = "import sys, time; sys.stdin.readline(); time.sleep(60)"
@@ -58,18 +59,19 @@ async def running(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(
+async def became(
     store: OperationStore,
     tenant: Tenant,
     operation: Operation,
     condition: Callable[[Operation], bool] = lambda found: found.done,
 ) -> Operation:
-    async with asyncio.timeout(30):
-        while True:
-            found = await store.get(tenant, operation.operation_id)
-            if condition(found):
-                return found
-            await asyncio.sleep(0.02)
+    async def so() -> Operation | None:
+        found = await store.get(tenant, operation.operation_id)
+        return found if condition(found) else None
+
+    found = await until(so)
+    assert found is not None
+    return found
 
 
 def children() -> list[int]:
@@ -83,10 +85,7 @@ def children() -> list[int]:
 
 
 async def child() -> int:
-    async with asyncio.timeout(15):
-        while not (found := children()):  # noqa: ASYNC110 - the kernel tells nobody
-            await asyncio.sleep(0.02)
-    return found[0]
+    return (await until(children))[0]
 
 
 async def test_trainer_that_ends_too_early_fails_its_operation(
@@ -94,7 +93,7 @@ async def test_trainer_that_ends_too_early_fails_its_operation(
 ) -> None:
     started = await store.start(shop.tenant, "train", "m", {})
     async with running(store, settings, command(ENDS)):
-        ended = await until(store, shop.tenant, started)
+        ended = await became(store, shop.tenant, started)
     assert (ended.state, ended.error_reason) == ("failed", "TRAINER_DIED")
     assert ended.error_message == "The trainer ended with exit code 3 before its work was done."
 
@@ -106,7 +105,7 @@ async def test_killed_trainer_fails_its_operation_at_once(
     async with running(store, settings, command(SLEEPS)):
         os.kill(await child(), signal.SIGKILL)
         async with asyncio.timeout(5):
-            ended = await until(store, shop.tenant, started)
+            ended = await became(store, shop.tenant, started)
     assert (ended.state, ended.error_reason) == ("failed", "TRAINER_DIED")
     assert "signal 9 (SIGKILL)" in (ended.error_message or "")
 
@@ -117,7 +116,7 @@ async def test_program_that_does_not_start_fails_its_operation(
     started = await store.start(shop.tenant, "train", "m", {})
     missing = TrainerCommand(("/nowhere/python",), "", 1)
     async with running(store, settings, missing):
-        ended = await until(store, shop.tenant, started)
+        ended = await became(store, shop.tenant, started)
     assert (ended.state, ended.error_reason) == ("failed", "TRAINER_DIED")
     assert "cannot be started" in (ended.error_message or "")
 
@@ -144,9 +143,7 @@ async def test_operation_that_is_gone_ends_its_trainer(
         await child()
         async with context.maintenance.connection(None) as connection:
             await connection.execute("DELETE FROM operations")
-        async with asyncio.timeout(10):
-            while children():  # noqa: ASYNC110 - the kernel tells nobody
-                await asyncio.sleep(0.02)
+        await until(lambda: not children())
 
 
 async def test_stop_gives_the_operation_back_and_ends_the_trainer(
@@ -155,7 +152,7 @@ async def test_stop_gives_the_operation_back_and_ends_the_trainer(
     started = await store.start(shop.tenant, "train", "m", {})
     async with running(store, settings, command(SLEEPS)):
         await child()
-        await until(store, shop.tenant, started, lambda found: found.state == "running")
+        await became(store, shop.tenant, started, lambda found: found.state == "running")
     assert children() == []
     assert await store.get(shop.tenant, started.operation_id) == started
 
@@ -174,7 +171,7 @@ async def test_two_processes_share_the_work_and_no_tenant_has_two_at_once(
     program = command(NOTES, str(log))
     async with running(store, both, program), running(store, both, program):
         for tenant, operation in started:
-            await until(store, tenant, operation)
+            await became(store, tenant, operation)
     owners = {operation.operation_id: tenant.tenant_id for tenant, operation in started}
     lines = [line.split() for line in log.read_text().splitlines()]
     assert sorted(of for word, of in lines if word == "begin") == sorted(owners)
@@ -193,10 +190,8 @@ async def test_schedule_runs_once_a_tick_with_two_processes(
         shop.tenant, "m", algorithm="item_knn", schedule="0 3 * * *", next_run_at=due
     )
     async with running(store, settings, command(ENDS)), running(store, settings, command(ENDS)):
-        async with asyncio.timeout(15):
-            while not (found := await store.page(shop.tenant, None, 10)):  # noqa: ASYNC110 - likewise
-                await asyncio.sleep(0.02)
-        await until(store, shop.tenant, found[0])
+        found = await until(lambda: store.page(shop.tenant, None, 10))
+        await became(store, shop.tenant, found[0])
         await asyncio.sleep(0.3)
     assert [o.request for o in await store.page(shop.tenant, None, 10)] == [{"scheduled": True}]
     moved = (await models.get(shop.tenant, "m")).next_run_at
@@ -210,7 +205,7 @@ async def test_abandoned_operation_is_failed_by_any_process(
     started = await store.start(shop.tenant, "train", "m", {})
     await store.claim("a process that was killed", 0.1)
     async with running(store, settings, command(ENDS)):
-        ended = await until(store, shop.tenant, started)
+        ended = await became(store, shop.tenant, started)
     assert (ended.state, ended.error_reason) == ("failed", "TRAINER_DIED")
 
 
@@ -221,7 +216,7 @@ async def test_idle_process_keeps_one_trainer_ready_and_ends_it(
     async with running(store, settings, command(ENDS)):
         spare = await child()
         started = await store.start(shop.tenant, "train", "m", {})
-        await until(store, shop.tenant, started)
+        await became(store, shop.tenant, started)
         assert spare not in children()
         assert await child() != spare
     assert children() == []
@@ -236,7 +231,7 @@ async def test_jobs_run_operations_whether_or_not_they_lead(
         asyncio.create_task(run(settings, stop, command(ENDS))),
     ]
     started = await store.start(shop.tenant, "train", "m", {})
-    ended = await until(store, shop.tenant, started)
+    ended = await became(store, shop.tenant, started)
     stop.set()
     await asyncio.wait_for(asyncio.gather(*tasks), 10)
     assert ended.error_reason == "TRAINER_DIED"

@@ -21,6 +21,7 @@ from server.wiring import SERVICES
 from storage.api_keys import KeyDraft
 from storage.database import SERVICE_ROLE
 from tests.rpc.conftest import Service, book
+from tests.waiting import until
 
 READS = ("Get", "List", "Watch", "Compare", "Verify", "Wait")
 ADMIN = {"tenant:admin", "operator", "models:admin"}
@@ -265,11 +266,14 @@ async def test_call_that_its_caller_gives_up_is_told_all_the_same(service: Servi
     async with owner(service) as connection, connection.transaction():
         await connection.execute("SELECT FROM tenants WHERE tenant_id = 'a' FOR UPDATE")
         call = service.admin.DeleteTenant(pb.DeleteTenantRequest(tenant_id="a"))
-        while not await connection.fetch("SELECT FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - PostgreSQL tells only who asks
-            await asyncio.sleep(0.02)
+        await until(lambda: connection.fetch("SELECT FROM pg_locks WHERE NOT granted"))
         call.cancel()
-        while len(found := await told(service)) < 2:  # noqa: ASYNC110 - nor does the service
-            await asyncio.sleep(0.02)
+
+        async def both() -> list[Any]:
+            found = await told(service)
+            return found if len(found) == 2 else []
+
+        found = await until(both)
     assert found[0] == ("DeleteTenant", "a", "", "CANCELLED")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from server.settings import Settings
 from server.wiring import build_server
 from storage import interactions
 from tests.rpc.conftest import Refusal, Service, book, interaction, refusal_of
+from tests.waiting import until
 
 _GUARD = 1346719310
 
@@ -52,13 +53,6 @@ async def outcome(call: Any) -> interaction_pb2.IngestAck | Refusal:
 
 async def outcomes(calls: Sequence[Any]) -> list[interaction_pb2.IngestAck | Refusal]:
     return list(await asyncio.gather(*map(outcome, calls)))
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Waits until something is so."""
-    async with asyncio.timeout(30):
-        while not await condition():  # noqa: ASYNC110 - of another process
-            await asyncio.sleep(0.01)
 
 
 async def statements(service: Service, count: int) -> None:

@@ -18,6 +18,7 @@ from penchant.v1 import (
 from server.call import Call
 from tests.rpc.conftest import Service, book, ids, refusal_of, running
 from tests.rpc.keys import make_key, metadata_of, refused, send
+from tests.waiting import until
 
 
 async def again(service: Service, user_id: str = "ada", **fields: Any) -> tuple[Any, bool]:
@@ -285,9 +286,7 @@ async def test_erased_users_leave_nothing_ready(library: Service) -> None:
     kept = library.deps.wire_cache.size
     assert kept > 0
     await library.call("EraseUser", privacy_pb2.EraseUserRequest(user_id="ada"))
-    async with asyncio.timeout(20):
-        while library.deps.wire_cache.size:  # noqa: ASYNC110 - a watch of its own empties it
-            await asyncio.sleep(0.05)
+    await until(lambda: not library.deps.wire_cache.size)
 
 
 async def test_caller_who_has_seen_a_like_gets_no_older_answer_before_its_writer_hears_of_it(
@@ -325,6 +324,4 @@ async def test_what_was_asked_is_not_kept_after_a_call(library: Service) -> None
         calls = [one for one in gc.get_objects() if type(one) is Call]
         return [one for one in calls if one.raw is not None or one.asked is not None]
 
-    async with asyncio.timeout(20):
-        while kept():  # noqa: ASYNC110 - an answer leaves before its call has ended
-            await asyncio.sleep(0.05)
+    await until(lambda: not kept())  # an answer leaves before its call has ended

@@ -1,6 +1,5 @@
 """The edge around servicers of a test's own, on a real port."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from server.hot_path import HotPath
 from server.metrics import Metrics
 from storage.exceptions import NotFound
 from storage.tenants import Tenant, TenantSettings
+from tests.waiting import until
 
 
 def make_tenant(tenant_id: str) -> Tenant:
@@ -63,16 +63,12 @@ class Edge:
 
     async def line(self) -> Any:
         """The first line of the log: a call that fails has left before it is written."""
-        async with asyncio.timeout(20):
-            while not self.log.entries:  # noqa: ASYNC110 - LogCapture has nothing to wait for
-                await asyncio.sleep(0.005)
-        return self.log.entries[0]
+        return (await until(lambda: self.log.entries))[0]
 
     async def counted(self, name: str, labels: dict[str, str], count: float) -> None:
         """Waits until a metric is a count; they are brought up to date some times a second."""
-        async with asyncio.timeout(20):
-            while self.metrics.registry.get_sample_value(name, labels) != count:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        registry = self.metrics.registry
+        await until(lambda: registry.get_sample_value(name, labels) == count)
 
     def call(self, method: str, request: bytes = b"", **options: Any) -> Any:
         """A unary call in bytes, whatever the method's types."""

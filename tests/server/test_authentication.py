@@ -20,6 +20,7 @@ from server.settings import Settings
 from storage.api_keys import ApiKeyStore, KeyDraft
 from storage.database import Database
 from storage.exceptions import Unauthenticated, Unavailable
+from tests.waiting import until
 
 TOKEN = Principal("jwt", "jwt:ada", "a", frozenset({"recommend:read"}))
 
@@ -107,9 +108,7 @@ async def test_first_key_is_heard_of_within_a_second(
     world: World, authenticator: Authenticator
 ) -> None:
     await world.make()
-    async with asyncio.timeout(5):
-        while not authenticator.is_required:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.01)
+    await until(lambda: authenticator.is_required)
     with pytest.raises(Unauthenticated):
         authenticator.check_still(ANONYMOUS)
 

@@ -15,6 +15,7 @@ import pytest
 from server.children import Child
 from server.processes import reserved_port
 from server.settings import Settings
+from tests.waiting import until
 
 PROGRAM = """
     import signal, sys, time
@@ -38,12 +39,6 @@ def make_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         return Child("child", "program", settings, environment, lambda pid: None)
 
     return make
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a process has no event to wait for
-            await asyncio.sleep(0.01)
 
 
 async def ready(child: Child) -> int:

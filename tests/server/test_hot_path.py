@@ -10,7 +10,7 @@ from server import hot_path
 from server.admission import Admission
 from server.hot_path import HotPath
 from tests.server.conftest import TwoTenants
-from tests.server.test_children import until
+from tests.waiting import until
 
 KEY = ("authorization", "Bearer abc")
 MINE = (KEY, ("user-agent", "test"))

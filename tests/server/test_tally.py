@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server.metrics import Seconds
 from server.tally import Level, Tally, TimeTally
+from tests.waiting import until
 
 
 def make() -> tuple[Tally, Counter]:
@@ -25,10 +26,7 @@ async def test_counter_hears_of_all_that_was_counted_some_times_a_second() -> No
         for _ in range(3):
             tally.add()
         assert (tally.total, value(counter)) == (expected, expected - 3)
-        async with asyncio.timeout(5):
-            while value(counter) < expected:  # noqa: ASYNC110 - a counter has nothing to wait for
-                await asyncio.sleep(0.01)
-        assert value(counter) == expected
+        await until(lambda: value(counter) == expected)  # noqa: B023
 
 
 async def test_counter_hears_of_each_once_when_it_is_told_before_its_time() -> None:
@@ -61,9 +59,7 @@ async def test_gauge_hears_of_what_began_and_ended() -> None:
         level.change(by)
         level.change(1)
         level.change(-1)
-        async with asyncio.timeout(5):
-            while shown() != expected:  # noqa: ASYNC110 - a gauge has nothing to wait for
-                await asyncio.sleep(0.01)
+        await until(lambda: shown() == expected)  # noqa: B023
 
 
 def observed(times: Histogram) -> dict[str, float]:
@@ -100,9 +96,7 @@ async def test_times_are_told_by_themselves() -> None:
     for expected in (2, 4):
         tally.observe(0.5)
         tally.observe(0.05)
-        async with asyncio.timeout(5):
-            while observed(times)["times_count"] < expected:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.01)
+        await until(lambda: observed(times)["times_count"] == expected)  # noqa: B023
 
 
 def test_without_a_loop_times_are_told_at_once() -> None:

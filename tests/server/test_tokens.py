@@ -33,6 +33,7 @@ from tests.server.key_server import (
     serving_keys,
     token,
 )
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -247,12 +248,6 @@ async def test_known_token_ends_with_its_time(
     await verifier.verify(text)
     await asyncio.sleep(2.5)
     assert await refused(verifier, text)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - a file has no event
-            await asyncio.sleep(0.02)
 
 
 async def test_rotated_file_is_read_and_old_tokens_end(key_file: Path) -> None:

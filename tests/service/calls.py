@@ -1,7 +1,6 @@
 """What the tests of the processes call: a few films, who liked them, and what comes back."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +14,8 @@ from penchant.v1 import (
     recommendation_pb2,
     recommendation_pb2_grpc,
 )
+
+from tests.waiting import until
 
 FILMS = [f"f{number:02}" for number in range(40)]
 GENRES = ("war", "noir", "western", "musical")
@@ -87,13 +88,6 @@ class Caller:
             return await self.serving(service) is serving
 
         await until(so)
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for something that tells only who asks."""
-    async with asyncio.timeout(60):
-        while not await condition():  # noqa: ASYNC110 - another process has no event
-            await asyncio.sleep(0.02)
 
 
 def interaction(user: str, film: str, interaction_id: str = "") -> interaction_pb2.Interaction:

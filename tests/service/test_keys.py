@@ -13,6 +13,7 @@ from penchant.v1 import entity_pb2, entity_pb2_grpc
 
 from tests.service.calls import PATIENCE
 from tests.service.processes import RunningService, Services, free_port, penchant
+from tests.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
 
@@ -93,9 +94,7 @@ class Caller:
         return ""
 
     async def until_refused(self) -> None:
-        async with asyncio.timeout(60):
-            while not await self.list():  # noqa: ASYNC110 - it is asked, it does not tell
-                await asyncio.sleep(0.01)
+        await until(self.list)
 
 
 async def test_revocation_works_on_every_worker(services: Services) -> None:

@@ -17,8 +17,9 @@ from penchant.v1.interaction_pb2 import IngestInteractionsRequest
 
 from storage.embedded.postgres import BundledPostgres
 from storage.embedded.processes import alive
-from tests.service.calls import FILMS, PATIENCE, Caller, batches, calling, ids_of, until
+from tests.service.calls import FILMS, PATIENCE, Caller, batches, calling, ids_of
 from tests.service.processes import RunningService, Services, eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
 

@@ -14,9 +14,10 @@ from google.longrunning import operations_pb2
 from penchant.v1 import interaction_pb2, model_pb2, model_pb2_grpc
 
 from storage.embedded.processes import command_line
-from tests.service.calls import PATIENCE, Caller, interaction, until
+from tests.service.calls import PATIENCE, Caller, interaction
 from tests.service.grpcurl import GRPCURL, grpcurl
 from tests.service.processes import RunningService, Services, eventually, family
+from tests.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(300)]
 

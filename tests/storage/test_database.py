@@ -25,6 +25,7 @@ from storage.exceptions import (
 )
 from storage.retry import retry_transient
 from storage.vector_codecs import halfvec_array
+from tests.waiting import until
 
 ConnectDatabase = Callable[..., Awaitable[Database]]
 
@@ -167,9 +168,7 @@ async def test_health_check_of_a_frozen_server_is_false_in_time(
         assert time.monotonic() - begun < 0.7
     finally:
         os.kill(backend, signal.SIGCONT)
-    async with asyncio.timeout(10):
-        while not await database.health_check():  # noqa: ASYNC110 - the server has no event
-            await asyncio.sleep(0.05)
+    await until(database.health_check)
 
 
 async def test_pool_stats_count_open_and_idle_connections(

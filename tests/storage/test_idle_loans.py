@@ -7,6 +7,7 @@ import pytest
 from storage import idle_loans
 from storage.database import Database, PoolStats
 from tests.conftest import ConnectDatabase
+from tests.waiting import until
 
 
 async def backend(database: Database, tenant_id: str = "a") -> int:
@@ -28,9 +29,7 @@ async def test_what_came_back_is_lent_again_and_then_goes_back_to_the_pool(
     assert held_by_pool(database) == 1
     assert database.pool_stats() == PoolStats(size=2, idle=2)
     assert await backend(database, "b") == first
-    async with asyncio.timeout(10):
-        while held_by_pool(database) < 2:  # noqa: ASYNC110 - a pool has nothing to wait for
-            await asyncio.sleep(0.02)
+    await until(lambda: held_by_pool(database) == 2)
     assert database.pool_stats() == PoolStats(size=2, idle=2)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from storage.exceptions import Unavailable
 from storage.outage import Outage
+from tests.waiting import until
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,9 +45,7 @@ async def outage(server: Server) -> AsyncIterator[Outage]:
 
 
 async def until_away(outage: Outage, *, away: bool) -> None:
-    async with asyncio.timeout(20):
-        while outage.away is not away:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.02)
+    await until(lambda: outage.away is away)
 
 
 async def test_suspicion_that_a_look_refutes_cuts_only_other_servers_off(

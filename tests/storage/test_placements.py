@@ -24,6 +24,7 @@ from tests.storage.worlds import (
     random_vector,
     steps_until,
 )
+from tests.waiting import until
 
 PHASES = ["copying", "indexing", "switching", "cleaning"]
 
@@ -61,9 +62,7 @@ async def test_move_under_writers_and_readers_loses_and_doubles_nothing(world: W
     await world.placements.request_move("shop")
     await world.placements.move("shop")
     written = sum(w.written for w in writers)
-    async with asyncio.timeout(30):
-        while sum(w.written for w in writers) == written:  # noqa: ASYNC110 - writers tell nobody
-            await asyncio.sleep(0.02)
+    await until(lambda: sum(w.written for w in writers) > written)
     stop.set()
     await asyncio.gather(*writing)
     assert all(looks > 0 for looks in await asyncio.gather(*looking))

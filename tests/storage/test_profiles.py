@@ -10,6 +10,7 @@ import pytest
 from engine.decay import Accumulator, empty, half_life_to_rate
 from storage.database import Database
 from storage.entities import EntityRow, EntityStore
+from storage.integrity import IntegrityStore
 from storage.interactions import InteractionRow, InteractionStore
 from storage.tenants import Tenant, TenantStore
 
@@ -103,6 +104,39 @@ async def test_accumulator_is_the_reference_whatever_the_order(
     for batch in batches(choose, events):
         await store.ingest(tenant, batch)
     await check(maintenance_database, events)
+
+
+@pytest.mark.parametrize("ages", [(0, 2_000, 1_000, 0.5), (2_000, 900, 0.1, 0)])
+async def test_weights_and_ages_at_a_floats_end(
+    database: Database, maintenance_database: Database, ages: tuple[float, ...]
+):
+    tenant = await make_tenant(database, maintenance_database, 7)
+    store = InteractionStore(database)
+    weights = [5e-324, -1e-300, 1e-200, 1e-13, 1.0, -1e6]
+    events = [
+        InteractionRow(
+            interaction_id=f"i{age}-{weight}",
+            user_id="ada",
+            entity_type="book",
+            entity_id=str(number),
+            interaction_type="like",
+            weight=weight,
+            timestamp=BEGIN - timedelta(seconds=age * HALF_LIFE),
+        )
+        for age in ages
+        for number, weight in enumerate(weights)
+    ]
+    await store.ingest(tenant, events[:8])
+    await store.ingest(tenant, events[8:])
+    await check(maintenance_database, events)
+    await store.rebuild_profiles(tenant, ["ada"])
+    await check(maintenance_database, events)
+    (profile,) = await IntegrityStore(maintenance_database).profiles(
+        tenant, after="", share=1.0, seed=0, doubt_secs=0
+    )
+    kept = Accumulator(profile.kept.astype(np.float64), profile.kept_landmark)
+    now = profile.expected_landmark
+    assert kept.value_at(now, RATE) == pytest.approx(profile.expected, abs=1e-3 * profile.mass)
 
 
 @pytest.mark.parametrize("days", [-30, -5, 5, 30])

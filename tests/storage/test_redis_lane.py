@@ -4,7 +4,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tests.faults.conftest import socket_of
 from tests.faults.proxy import proxied
 from tests.service.certificates import Authority
 from tests.service.processes import frozen
+from tests.waiting import until
 
 BOTH_LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 """The tests' own and the workers', which take timers, sockets and callbacks in another order."""
@@ -76,12 +77,6 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[tuple[str, int]]:
 
 def errors() -> float:
     return REGISTRY.get_sample_value("penchant_result_cache_total", {"outcome": "error"}) or 0.0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - Redis has no event
-            await asyncio.sleep(0.01)
 
 
 @BOTH_LOOPS

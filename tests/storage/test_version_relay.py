@@ -2,19 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import redis
 
 from storage.config import RedisCacheConfig
 from storage.version_relay import relaying
 from storage.version_slots import Stamp, VersionSlots
-
-
-async def becomes(wanted: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not wanted():  # noqa: ASYNC110 - of another process's making
-            await asyncio.sleep(0.005)
+from tests.waiting import until
 
 
 async def linked(slots: VersionSlots) -> Stamp:
@@ -28,7 +22,7 @@ async def linked(slots: VersionSlots) -> Stamp:
         stamp = slots.stamp("a", "ada")
         return False
 
-    await becomes(holds)
+    await until(holds)
     return stamp
 
 
@@ -42,10 +36,10 @@ async def test_change_on_one_host_is_heard_on_the_other(redis_url: str) -> None:
         await asyncio.sleep(0.3)
         stamp, other = await linked(there), there.stamp("a", "ben")
         here.tell("a", ["ada"])
-        await becomes(lambda: not there.holds(stamp))
-        await becomes(lambda: there.holds(other))
+        await until(lambda: not there.holds(stamp))
+        await until(lambda: there.holds(other))
         here.tell("a")
-        await becomes(lambda: not there.holds(other))
+        await until(lambda: not there.holds(other))
 
 
 async def test_host_that_falls_silent_ends_what_others_keep(redis_url: str) -> None:
@@ -56,7 +50,7 @@ async def test_host_that_falls_silent_ends_what_others_keep(redis_url: str) -> N
             await linked(here)
             await asyncio.sleep(0.3)
             await linked(there)
-        await becomes(lambda: not there.holds(there.stamp("a", "ada")))
+        await until(lambda: not there.holds(there.stamp("a", "ada")))
         silent_since = time.monotonic()
         await linked(there)
         # It may be cut off and go on changing things: not before it is taken for gone.
@@ -70,11 +64,11 @@ async def test_nothing_holds_while_redis_is_away_or_after_it(redis_url: str) -> 
         stamp = await linked(slots)
         with redis.Redis.from_url(redis_url) as client:
             client.execute_command("CLIENT", "PAUSE", "1000", "ALL")
-        await becomes(lambda: not slots.holds(slots.stamp("a", "ada")))
+        await until(lambda: not slots.holds(slots.stamp("a", "ada")))
         with redis.Redis.from_url(redis_url) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         # What was said while nobody listened was not heard: only what is made from then on holds.
-        await becomes(lambda: not slots.holds(stamp) and slots.holds(slots.stamp("a", "ada")))
+        await until(lambda: not slots.holds(stamp) and slots.holds(slots.stamp("a", "ada")))
 
 
 async def test_one_host_alone_needs_no_redis() -> None:
