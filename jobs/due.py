@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from jobs.context import JobContext
-from jobs.turns import Turns
+from jobs.tenant_turns import TenantTurns
 from storage.tenants import Tenant
 
 _OVERLAP = timedelta(minutes=1)
@@ -34,7 +34,7 @@ async def for_due_tenants(
     now = datetime.now(UTC)
     ingests = await context.trends.latest_ingests((pace.looked_at or now - max_age) - _OVERLAP)
     finished = await context.trends.finished_at(job)
-    turns = Turns(job)
+    turns = TenantTurns(job)
     resting = False
     for tenant in await context.all_tenants():
         tenant_id = tenant.tenant_id

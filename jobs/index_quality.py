@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from jobs.context import JobContext
-from jobs.turns import Turns
+from jobs.tenant_turns import TenantTurns
 from storage.index_quality import IndexQuality
 from storage.tenants import Tenant
 
@@ -56,7 +56,7 @@ async def watch_indexes(context: JobContext) -> None:
         Exception: the first tenant's failure, after all others have been measured.
     """
     rested = context.pace(JOB).rested_until
-    turns = Turns(JOB)
+    turns = TenantTurns(JOB)
     for tenant in await context.all_tenants():
         began = time.monotonic()
         if not tenant.placement or began < rested.get(tenant.tenant_id, 0.0):

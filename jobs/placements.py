@@ -3,7 +3,7 @@
 import structlog
 
 from jobs.context import JobContext
-from jobs.turns import Turns
+from jobs.tenant_turns import TenantTurns
 
 _log = structlog.get_logger(__name__)
 
@@ -15,7 +15,7 @@ async def move_crowded_tenants(context: JobContext) -> None:
         Exception: the first move's failure, after all others have been tried.
     """
     await context.placements.request_crowded(context.settings.own_placement_threshold)
-    turns = Turns("placements")
+    turns = TenantTurns("placements")
     for tenant_id in await context.placements.unfinished():
         with turns.of(tenant_id):
             await context.placements.move(tenant_id)

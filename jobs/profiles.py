@@ -3,7 +3,7 @@
 from functools import partial
 
 from jobs.context import JobContext
-from jobs.turns import Turns
+from jobs.tenant_turns import TenantTurns
 from storage.interactions import REBUILD_SLICE
 from storage.tenants import Tenant
 
@@ -17,7 +17,7 @@ async def refresh_profiles(context: JobContext) -> None:
     Raises:
         Exception: the first tenant's failure, after all others have had their turn.
     """
-    turns = Turns("profiles")
+    turns = TenantTurns("profiles")
     while taken := await context.profiles.take_rebuilds(_ENTITIES):
         for tenant_id, user_ids in taken:
             with turns.of(tenant_id):

@@ -1,7 +1,7 @@
 """Measuring: entities and bytes of the tenants that have a quota of them."""
 
 from jobs.context import JobContext
-from jobs.turns import Turns
+from jobs.tenant_turns import TenantTurns
 
 
 async def measure_tenants(context: JobContext) -> None:
@@ -10,7 +10,7 @@ async def measure_tenants(context: JobContext) -> None:
     Raises:
         Exception: the first tenant's failure, after all others have been measured.
     """
-    turns = Turns("quotas")
+    turns = TenantTurns("quotas")
     for tenant in await context.all_tenants():
         if tenant.quotas.entities or tenant.quotas.stored_bytes:
             with turns.of(tenant.tenant_id):

@@ -6,8 +6,8 @@ import structlog
 
 from jobs.context import JobContext
 from jobs.tenant_erasure import erase_tenant
+from jobs.tenant_turns import TenantTurns
 from jobs.tombstones import enforce_tombstones
-from jobs.turns import Turns
 from storage.artefacts import sweep
 
 MONTHS_AHEAD = 2
@@ -33,7 +33,7 @@ async def keep_house(context: JobContext) -> None:
     if context.settings.audit_days:
         await context.retention.purge_audit(now - timedelta(days=context.settings.audit_days))
     await context.predictions.purge_expired()
-    turns = Turns("retention")
+    turns = TenantTurns("retention")
     for tenant in await context.all_tenants():
         with turns.of(tenant.tenant_id):
             removed = await context.with_tenant(tenant, context.models.clean_up)

@@ -10,7 +10,7 @@ from storage.exceptions import NotFound, PenchantError
 _log = structlog.get_logger(__name__)
 
 
-class Turns:
+class TenantTurns:
     """The turns that tenants have in one run of a job.
 
     Args:
