@@ -19,7 +19,7 @@ DEGRADED_ANSWERS = Counter(
 )
 """Answers: last_good, the request's own former answer; popular, the tenant's list."""
 
-_MAX_BYTES = 24 * 1024 * 1024
+_MAX_BYTES = 18 * 1024 * 1024
 _ENTRY_BYTES = 600  # of an entry beside its answer: keys, links, hashes
 _FORGOTTEN = 100_000
 _POPULAR_REFRESH_SECS = 30.0

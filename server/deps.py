@@ -67,7 +67,7 @@ from storage.vector_store import VectorStore
 from storage.version_slots import VersionSlots
 
 _MAINTENANCE_CONNECTIONS = 3
-_SITUATIONS_SHARE = 12  # of the memory for catalogues: as much again for what is known of users
+_SITUATIONS_SHARE = 12  # of the memory for catalogues: what is known of users has so much of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,9 @@ def build_deps(
         days=settings.answer_log_days,
     )
     turns = Turns()
-    known = KnownCatalogue(vectors, settings.known_catalogue_bytes)
-    situations = KnownSituations(settings.known_catalogue_bytes // _SITUATIONS_SHARE)
+    of_users = settings.known_catalogue_bytes // _SITUATIONS_SHARE
+    known = KnownCatalogue(vectors, settings.known_catalogue_bytes - of_users)
+    situations = KnownSituations(of_users)
     renewals = Renewals(settings.default_deadline_secs)
     wire_cache = WireCache(
         users, settings.wire_cache_bytes, settings.result_cache_ttl_secs, renewals.start
