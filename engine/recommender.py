@@ -158,16 +158,14 @@ class Recommender:
     ) -> Ready:
         versions = self._versions.get(tenant, query.user_id, at_least_as_fresh)
         situation = None
-        for_model = self._shelf.expects(tenant)
         if versions is None:
+            for_model = self._shelf.expects(tenant)
             stamp = self._users.stamp(tenant.tenant_id, query.user_id)
             # All at once: what has changed since the last time has most likely no answer in Redis.
             situation = await self._situation(tenant, query, for_model)
             versions = situation.versions
             self._versions.keep(tenant, query.user_id, versions, stamp)
             self._keep_situation(tenant, query, versions, situation, for_model)
-        elif not query.context:
-            situation = self._situations.get(tenant, query.user_id, versions, for_model=for_model)
         model = await self._model(tenant, versions, query)
         # Asked here: by the time that the answer is made, a newer model than its own may serve.
         is_current = self._shelf.is_current(tenant, versions.model_revision)
@@ -260,9 +258,12 @@ class Recommender:
         render: Render,
         situation: Situation | None,
     ) -> Ready:
+        for_model = model is not None
+        if situation is None and not query.context:
+            situation = self._situations.get(tenant, query.user_id, versions, for_model=for_model)
         if situation is None:
-            situation = await self._situation(tenant, query, model is not None)
-            self._keep_situation(tenant, query, versions, situation, model is not None)
+            situation = await self._situation(tenant, query, for_model)
+            self._keep_situation(tenant, query, versions, situation, for_model)
         answer, body = await self._compute(tenant, versions, model, query, render, situation)
         ready = Ready(
             body, pack_answer(answer), time.time(), for_once=bool(answer.degraded),

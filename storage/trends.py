@@ -69,29 +69,36 @@ class TrendStore:
         return {row["tenant_id"]: row["finished_at"] for row in rows}
 
     async def refresh_trending(self, tenant: Tenant, keep: int = 1000) -> int:
-        """Counts trending and popular entities anew; returns how many are trending."""
+        """Counts trending and popular entities anew; returns how many are trending.
+
+        Where nothing is other than it was, cached answers stay good.
+        """
         settings = tenant.settings
         async with self._maintenance.transaction(None) as connection:
             await connection.execute(_SQL["plan_for_whole_tenants"])
             await _guard(connection, tenant)
-            count = await connection.fetchval(
+            trending = await connection.fetchrow(
                 _SQL["refresh_trending"],
                 tenant.tenant_id,
                 settings.trending_window_secs,
                 settings.trending_half_life_secs,
                 keep,
             )
-            await connection.fetchval(
+            popular = await connection.fetchval(
                 _SQL["refresh_popular"],
                 tenant.tenant_id,
                 settings.segment_attribute or None,
                 keep,
                 POPULAR_OVER,
             )
-            changed(connection, tenant.tenant_id)
-            await connection.execute(_TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id)
+            assert trending is not None
+            if trending["changed"] or popular:
+                changed(connection, tenant.tenant_id)
+                await connection.execute(
+                    _TENANTS["bump_catalogue_as_maintenance"], tenant.tenant_id
+                )
             await connection.execute(_SQL["finish_job"], tenant.tenant_id, "trending", "", None)
-        return int(count)
+        return int(trending["kept"])
 
     async def preferences(self, tenant: Tenant, limit: int) -> PreferenceTriples:
         """The latest `limit` positive interactions of a tenant, through a cursor into arrays."""

@@ -5,7 +5,8 @@ SELECT set_config('enable_nestloop', 'off', true);
 
 -- name: refresh_trending
 -- Counts a tenant's window anew: $2 window and $3 half-life in seconds, $4 entities kept a type. The
--- window ends now, or at the newest interaction when that is older than the whole window. (maintenance)
+-- window ends now, or at the newest interaction when that is older than the whole window. Rows that would
+-- stay as they are, but for a float's last digits, are not written. (maintenance)
 WITH bounds AS MATERIALIZED (
     SELECT CASE WHEN n.newest < now() - make_interval(secs => $2) THEN n.newest ELSE now() END AS window_end
     FROM (SELECT max("timestamp") AS newest FROM interactions WHERE tenant_id = $1) AS n
@@ -22,23 +23,29 @@ WITH bounds AS MATERIALIZED (
 ), ranked AS (
     SELECT s.*, row_number() OVER (PARTITION BY s.entity_type ORDER BY s.score DESC, s.entity_id) AS place
     FROM scored s WHERE s.score > 1e-9
-), kept AS (
-    INSERT INTO trending_entities AS t (tenant_id, entity_type, entity_id, score, window_start, window_end)
-    SELECT $1, r.entity_type, r.entity_id, r.score, b.window_end - make_interval(secs => $2), b.window_end
+), kept AS MATERIALIZED (
+    SELECT r.entity_type, r.entity_id, r.score, b.window_end - make_interval(secs => $2) AS window_start, b.window_end
     FROM ranked r, bounds b WHERE r.place <= $4
+), written AS (
+    INSERT INTO trending_entities AS t (tenant_id, entity_type, entity_id, score, window_start, window_end)
+    SELECT $1, k.entity_type, k.entity_id, k.score, k.window_start, k.window_end FROM kept k
     ORDER BY 2, 3
     ON CONFLICT (tenant_id, entity_type, entity_id)
     DO UPDATE SET score = EXCLUDED.score, window_start = EXCLUDED.window_start, window_end = EXCLUDED.window_end
-    RETURNING t.entity_type, t.entity_id
+    WHERE (t.score::real, t.window_start, t.window_end)
+        IS DISTINCT FROM (EXCLUDED.score::real, EXCLUDED.window_start, EXCLUDED.window_end)
+    RETURNING 1
 ), dropped AS (
     DELETE FROM trending_entities t
     WHERE t.tenant_id = $1 AND (t.entity_type, t.entity_id) NOT IN (SELECT entity_type, entity_id FROM kept)
+    RETURNING 1
 )
-SELECT count(*) FROM kept;
+SELECT (SELECT count(*) FROM kept) AS kept, (SELECT count(*) FROM written) + (SELECT count(*) FROM dropped) AS changed;
 
 -- name: refresh_popular
 -- Counts users an entity over the latest $4 positive interactions, for the whole tenant and by segment
--- ($2 names the attribute of user entities; NULL: the learned segments), $3 entities kept a segment and type. (maintenance)
+-- ($2 names the attribute of user entities; NULL: the learned segments), $3 entities kept a segment and type.
+-- Rows that would stay as they are are not written. (maintenance)
 WITH liked AS MATERIALIZED (
     SELECT DISTINCT s.user_id, s.entity_type, s.entity_id
     FROM (
@@ -60,18 +67,22 @@ WITH liked AS MATERIALIZED (
 ), ranked AS (
     SELECT c.*, row_number() OVER (PARTITION BY c.segment, c.entity_type ORDER BY c.score DESC, c.entity_id) AS place
     FROM counted c
-), kept AS (
+), kept AS MATERIALIZED (
+    SELECT r.segment, r.entity_type, r.entity_id, r.score FROM ranked r WHERE r.place <= $3
+), written AS (
     INSERT INTO popular_entities AS p (tenant_id, segment, entity_type, entity_id, score)
-    SELECT $1, r.segment, r.entity_type, r.entity_id, r.score FROM ranked r WHERE r.place <= $3
+    SELECT $1, k.segment, k.entity_type, k.entity_id, k.score FROM kept k
     ORDER BY 2, 3, 4
     ON CONFLICT (tenant_id, segment, entity_type, entity_id) DO UPDATE SET score = EXCLUDED.score
-    RETURNING p.segment, p.entity_type, p.entity_id
+    WHERE p.score <> EXCLUDED.score
+    RETURNING 1
 ), dropped AS (
     DELETE FROM popular_entities p
     WHERE p.tenant_id = $1
         AND (p.segment, p.entity_type, p.entity_id) NOT IN (SELECT segment, entity_type, entity_id FROM kept)
+    RETURNING 1
 )
-SELECT count(*) FROM kept;
+SELECT (SELECT count(*) FROM written) + (SELECT count(*) FROM dropped) AS changed;
 
 -- name: read_preferences
 -- Who interacted positively with what, for co-interaction: the latest $2 pairs (maintenance).

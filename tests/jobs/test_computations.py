@@ -113,6 +113,32 @@ async def test_restart_computes_nothing_again_where_nothing_came(
     assert await shop.rows(finished) > first
 
 
+async def test_counts_that_stay_as_they_are_leave_answers_good(
+    context: JobContext, shop: Shop
+) -> None:
+    async def revision() -> object:
+        return await shop.rows(
+            "SELECT slot, revision FROM catalogue_revisions WHERE tenant_id = $1"
+        )
+
+    for number in range(20):
+        await shop.event(f"u{number}", f"x{number % 7}", LONG_AGO - timedelta(hours=number))
+    assert await context.trends.refresh_trending(shop.tenant) == 7
+    counted, before = await shop.rows(TRENDING), await revision()
+    assert await context.trends.refresh_trending(shop.tenant) == 7
+    assert (await shop.rows(TRENDING), await revision()) == (counted, before)
+    await shop.event("u1", "x1", LONG_AGO)
+    after = await revision()
+    await context.trends.refresh_trending(shop.tenant)
+    assert await revision() != after
+    await context.interactions.delete(
+        shop.tenant, user_id=None, entity=("item", "x2"), interaction_ids=None, before=None
+    )
+    after = await revision()
+    assert await context.trends.refresh_trending(shop.tenant) == 6
+    assert await revision() != after
+
+
 async def test_popular_counts_users_for_all_and_by_segment(context: JobContext, shop: Shop) -> None:
     await shop.put("ann", entity_type="user", attributes='{"country": "no"}')
     await shop.put("bob", entity_type="user", attributes='{"country": "se"}')
