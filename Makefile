@@ -6,8 +6,8 @@ PROTOS := $(wildcard protos/penchant/v1/*.proto)
 STUBS := clients/python/src
 GOOGLEAPIS := build/googleapis
 ARGS ?=
-# One test process a core; each starts its own servers.
-JOBS ?= 2
+# Test processes, each with servers of its own; on two cores they wait for those half of the time.
+JOBS ?= 4
 
 .PHONY: help setup demo serve test test-slow lint format types proto proto-check requirements audit sbom bench bench-long bench-models clean
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -92,7 +92,7 @@ def replay(logged: LoggedAnswer) -> Replay:
 
 def scored(logged: LoggedAnswer) -> dict[int, Item]:
     """All candidates by number with their source scores, those below the least score too."""
-    query = replace(logged.query, explain=True, min_score=None, diversity=0.0)
+    query = logged.query._replace(explain=True, min_score=None, diversity=0.0)
     return {
         item.entity_no: item
         for item in rank_as_asked(

@@ -1,7 +1,6 @@
 """Candidates of all sources: what a worker knows of them from memory, the rest from PostgreSQL."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 
 from engine.candidates import Candidates
@@ -134,7 +133,7 @@ class _Gathering:
             chosen, missing = self._of_lists()
             if not (asked or missing):
                 return self._columns(said | chosen)
-            ask = replace(self._only(asked), wanted=missing)
+            ask = self._only(asked)._replace(wanted=missing)
             found = await self._vectors.offers(self._tenant, ask)
             if found.catalogue_revision != self._known.revision[1] and (found.rows or missing):
                 return None
@@ -153,8 +152,7 @@ class _Gathering:
         """The query for some of its sources, without what only others look at."""
         query = self._query
         related = ITEM_TO_ITEM.name in sources
-        return replace(
-            query,
+        return query._replace(
             sources=sources,
             model=query.model if MODEL.name in sources else None,
             related=query.related if related else None,

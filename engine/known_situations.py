@@ -5,7 +5,7 @@ A page often wants several lists for its user at once, each by a request of its 
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from prometheus_client import Gauge
@@ -73,7 +73,7 @@ class KnownSituations:
             return None
         self._known.move_to_end(name)
         situation = known.situation
-        return replace(situation, read_at=situation.read_at + timedelta(seconds=passed))
+        return situation._replace(read_at=situation.read_at + timedelta(seconds=passed))
 
     def keep(
         self,

@@ -4,7 +4,8 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
@@ -27,8 +28,7 @@ _POPULAR_REFRESH_SECS = 30.0
 _Key = tuple[int, bytes, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     packed: bytes
     at: float
     user: tuple[int, str]
@@ -179,10 +179,15 @@ class LastGood:
         return entry
 
     def _put(self, key: _Key, entry: _Entry) -> None:
-        if key in self._entries:
-            self._drop(key)
+        former = self._entries.get(key)
+        if former is not None and former.user == entry.user:
+            self._entries.move_to_end(key)
+            self.bytes -= len(former.packed) + _ENTRY_BYTES
+        else:
+            if former is not None:
+                self._drop(key)
+            self._of_user.setdefault(entry.user, set()).add(key)
         self._entries[key] = entry
-        self._of_user.setdefault(entry.user, set()).add(key)
         self.bytes += len(entry.packed) + _ENTRY_BYTES
         self._newest = entry.at
         while self.bytes > self._max_bytes:

@@ -1,8 +1,7 @@
 """Answers in the form in which they leave, with what caches need to know of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgpack
 
@@ -12,8 +11,7 @@ Render: TypeAlias = Callable[[Answer], bytes]
 """Makes what leaves of an answer, but for what differs between calls; pure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """An answer that was rendered.
 
     Attributes:

@@ -184,8 +184,7 @@ class Recommender:
                 ),
             )
         self._last_good.keep(tenant.tenant_no, query, ready.packed, versions.transaction_id)
-        return replace(
-            ready,
+        return ready._replace(
             transaction_id=versions.transaction_id,
             for_once=ready.for_once
             # Which version is the latest is in no slot.
@@ -289,19 +288,19 @@ class Recommender:
         inputs = make_inputs(tenant, user, situation.looked_at, phase)
         offers = await _offers(model, inputs, user, query) if model else None
         if offers is not None:
-            inputs = replace(inputs, offers=True, because=offers.because)
+            inputs = inputs._replace(offers=True, because=offers.because)
         weights = source_weights(inputs, tenant.settings.source_weights)
         asked = frozenset(
             s.name for s in SOURCES if s is not NEWEST and s.asks(inputs) and weights[s.name] > 0
         )
-        wanted = replace(candidate_query(inputs, query, asked, offers), seen=situation.seen)
+        wanted = candidate_query(inputs, query, asked, offers)._replace(seen=situation.seen)
         if not model:
             narrowed = query.filter or query.entity_type or query.exclude
             most = _NARROWED if narrowed else _RELATED * wanted.limit + len(user.history)
             related = await self._turns.do(
                 lambda: relate(inputs.anchors[:NEIGHBOURS_OF], situation.neighbours, most)
             )
-            wanted = replace(wanted, related=related)
+            wanted = wanted._replace(related=related)
         candidates = _NONE
         if asked:
             candidates = await self._gatherer.candidates(tenant, wanted, situation)
@@ -309,13 +308,13 @@ class Recommender:
             weights = fill_up_weights(weights, inputs)
             more = frozenset(s.name for s in SOURCES if s is not NEWEST and s.asks(inputs))
             if more - asked:
-                found = await self._vectors.candidates(tenant, replace(wanted, sources=more))
+                found = await self._vectors.candidates(tenant, wanted._replace(sources=more))
                 candidates = Candidates.of(found)
         if len(candidates) < query.page_size:
             candidates = await self._fill_up(tenant, wanted, candidates)
         if not len(candidates) and wanted.seen_by is not None:
             # Who has seen everything gets something known rather than nothing.
-            wanted = replace(wanted, seen_by=None)
+            wanted = wanted._replace(seen_by=None)
             candidates = await self._fill_up(tenant, wanted, candidates)
         counts = candidates.by_source()
 
@@ -365,7 +364,7 @@ class Recommender:
         self, tenant: Tenant, wanted: CandidateQuery, candidates: Candidates
     ) -> Candidates:
         known = set(candidates.numbers.tolist())
-        newest = replace(wanted, sources=frozenset({NEWEST.name}))
+        newest = wanted._replace(sources=frozenset({NEWEST.name}))
         more = await self._vectors.candidates(tenant, newest)
         return Candidates.of(candidates.objects() + [c for c in more if c.entity_no not in known])
 
@@ -373,7 +372,7 @@ class Recommender:
 def _as_cached(ready: Ready, render: Render) -> Ready | None:
     """An answer from the cache that tells so; None where it cannot be read."""
     answer = unpack_answer(ready.packed)
-    return None if answer is None else replace(ready, body=render(answer))
+    return None if answer is None else ready._replace(body=render(answer))
 
 
 async def _offers(

@@ -97,8 +97,8 @@ class SimilarityFinder:
         vector = None if row.feature_vector is None else unit(row.feature_vector)
         anchor = Anchor(row.entity_no, row.entity_type, row.entity_id, 1.0, vector)
         inputs = Inputs("warm", vector, None, (anchor,))
-        asked = replace(
-            query, entity_type=query.entity_type or row.entity_type, exclude=(*query.exclude, key)
+        asked = query._replace(
+            entity_type=query.entity_type or row.entity_type, exclude=(*query.exclude, key)
         )
         candidates = await self._vectors.candidates(
             tenant, candidate_query(inputs, asked, _SIMILAR_SOURCES)
@@ -223,7 +223,7 @@ class SimilarityFinder:
         place = {key: index for index, key in enumerate(unique)}
         candidates.sort(key=lambda c: place[c.entity_type, c.entity_id])
         weights = source_weights(inputs, tenant.settings.source_weights)
-        asked = replace(query, page_size=max(1, len(candidates)))
+        asked = query._replace(page_size=max(1, len(candidates)))
         items = await rank_off_loop(Candidates.of(candidates), inputs, weights, asked, self._turns)
         shown = {(item.entity_type, item.entity_id) for item in items}
         return RerankedList(

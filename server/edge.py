@@ -35,8 +35,8 @@ from server.outcomes import CODES, IN_ORDER, UNTOLD, Outcome, code_after, code_o
 from server.quotas import REQUESTS_PER_SECOND, RequestQuotas
 from server.refusals import DETAILS_KEY, Refusal
 from server.request_ids import REQUEST_ID_KEY, request_id_of
-from server.tally import Level, Tally
 from storage.exceptions import DeadlineExceeded, InvalidArgument
+from storage.tally import Level, Tally
 from storage.tenants import Tenant
 
 _NOTICE_SECS = 1.0

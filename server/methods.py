@@ -11,7 +11,7 @@ from server.call import current_call
 from server.handlers import Handler
 from server.method_access import needed_scope, tenant_check
 from server.metrics import Metrics
-from server.tally import Tally, TimeTally
+from storage.tally import Tally, TimeTally
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 TENANT_SERVICES = frozenset(

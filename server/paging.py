@@ -1,7 +1,7 @@
 """Page tokens of the API: what they carry for each kind of list."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from storage.users import ScoredUserRow
 
 _LONG_REST = 16 * 1024
 """Bytes of a list's rest that are worth deflating: most of a shorter one is numbers."""
+_OF_PAGES = frozenset({"page_token", "page_size"})
 
 
 class _Paged(Protocol):
@@ -23,16 +24,26 @@ class _Paged(Protocol):
     page_size: int
 
 
-def hash_of(request: Message, tenant_id: str) -> bytes:
-    """8 bytes that stand for a request without its page token and page size."""
-    bare = type(request)()
-    bare.CopyFrom(request)
-    for name in ("page_token", "page_size"):
-        if name in bare.DESCRIPTOR.fields_by_name:
+def hash_of(request: Message, tenant_id: str, without: Collection[str] = ()) -> bytes:
+    """8 bytes that stand for a request without its page token and page size.
+
+    Args:
+        without: further fields that it is to stand without.
+    """
+    left_out = [
+        field.name
+        for field, _ in request.ListFields()
+        if field.name in _OF_PAGES or field.name in without
+    ]
+    bare = request
+    if left_out:
+        bare = type(request)()
+        bare.CopyFrom(request)
+        for name in left_out:
             bare.ClearField(name)
     return request_hash(
         tenant_id.encode(),
-        bare.DESCRIPTOR.full_name.encode(),
+        request.DESCRIPTOR.full_name.encode(),
         bare.SerializeToString(deterministic=True),
     )
 

@@ -1,6 +1,6 @@
 """Recommendation requests parsed and answers rendered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from penchant.v1 import recommendation_pb2 as pb
@@ -14,6 +14,7 @@ from engine.requests import (
     DEFAULT_PAGE_SIZE,
     MAX_CONTEXT,
     MAX_EXCLUDED,
+    Boost,
     RecommendQuery,
     check_boosts,
     check_finite,
@@ -29,17 +30,25 @@ from storage.tenants import Tenant
 
 _MAX_LISTED = 1000
 _MAX_STALENESS_SECS = 3600.0
+_OF_FRESHNESS = frozenset({"at_least_as_fresh", "max_staleness"})
+"""How fresh an answer has to be does not change it, and must not split the cache."""
+
 _LATER = ("scenario", "algorithm", "rotation")
 """Fields of RecommendRequest that a later version fills."""
 
 
-def keys_of(refs: Iterable[EntityRef], field: str) -> tuple[EntityKey, ...]:
-    """Up to 1,000 entity names, checked."""
-    return check_keys([(r.entity_type, r.entity_id) for r in refs], MAX_EXCLUDED, field)
+def keys_of(
+    refs: Sequence[EntityRef], field: str, most: int = MAX_EXCLUDED
+) -> tuple[EntityKey, ...]:
+    """So many entity names at most, checked."""
+    return check_keys([(r.entity_type, r.entity_id) for r in refs], most, field) if refs else ()
 
 
-def parse_recommend(request: pb.RecommendRequest, tenant: Tenant) -> RecommendQuery:
+def parse_recommend(request: pb.RecommendRequest, tenant: Tenant, raw: bytes) -> RecommendQuery:
     """A Recommend request, checked.
+
+    Args:
+        raw: the request as it came.
 
     Raises:
         InvalidArgument: a field is wrong. Unimplemented: a field that is not filled yet is set.
@@ -48,17 +57,16 @@ def parse_recommend(request: pb.RecommendRequest, tenant: Tenant) -> RecommendQu
     if later:
         names = ", ".join(violation.field for violation in later)
         raise Unimplemented(f"This version does not fill: {names}.", violations=later)
-    context = [(r.entity_type, r.entity_id) for r in request.context_entities]
     return RecommendQuery(
         user_id=_subject(request),
-        context=check_keys(context, MAX_CONTEXT, "context_entities"),
+        context=keys_of(request.context_entities, "context_entities", MAX_CONTEXT),
         entity_type=check_id(request.entity_type, "entity_type") if request.entity_type else "",
         page_size=check_page_size(request.page_size, DEFAULT_PAGE_SIZE),
         page_token=request.page_token,
         filter=compile_filter(request.filter),
         exclude=keys_of(request.exclude, "exclude"),
         include_seen=request.include_seen,
-        boosts=check_boosts([(boost.filter, boost.factor) for boost in request.boosts]),
+        boosts=_boosts(request.boosts),
         diversity=check_share(request.diversity, "diversity"),
         min_score=check_finite(request.min_score, "min_score")
         if request.HasField("min_score")
@@ -66,9 +74,13 @@ def parse_recommend(request: pb.RecommendRequest, tenant: Tenant) -> RecommendQu
         explain=request.explain,
         model_version=_model_version(request.model_version) if request.model_version else None,
         record=request.record,
-        asked=request.SerializeToString(),
-        request_hash=_hash(request, tenant),
+        asked=raw,
+        request_hash=hash_of(request, tenant.tenant_id, _OF_FRESHNESS),
     )
+
+
+def _boosts(boosts: Sequence[pb.Boost]) -> tuple[Boost, ...]:
+    return check_boosts([(boost.filter, boost.factor) for boost in boosts]) if boosts else ()
 
 
 def _model_version(text: str) -> tuple[str, str]:
@@ -92,15 +104,6 @@ def staleness_of(request: pb.RecommendRequest) -> float:
     return seconds
 
 
-def _hash(request: pb.RecommendRequest, tenant: Tenant) -> bytes:
-    # How fresh an answer has to be does not change it, and must not split the cache.
-    bare = pb.RecommendRequest()
-    bare.CopyFrom(request)
-    bare.ClearField("at_least_as_fresh")
-    bare.ClearField("max_staleness")
-    return hash_of(bare, tenant.tenant_id)
-
-
 def _subject(request: pb.RecommendRequest | pb.RerankRequest) -> str:
     which = request.WhichOneof("subject")
     if which is not None and not getattr(request, which):
@@ -113,11 +116,10 @@ def parse_rerank(request: pb.RerankRequest) -> tuple[tuple[EntityKey, ...], Reco
     if not request.entities:
         raise InvalidArgument.field("entities", f"must have 1 to {_MAX_LISTED} entries")
     listed = [(r.entity_type, r.entity_id) for r in request.entities]
-    context = [(r.entity_type, r.entity_id) for r in request.context_entities]
     return check_keys(listed, _MAX_LISTED, "entities"), RecommendQuery(
         user_id=_subject(request),
-        context=check_keys(context, MAX_CONTEXT, "context_entities"),
-        boosts=check_boosts([(boost.filter, boost.factor) for boost in request.boosts]),
+        context=keys_of(request.context_entities, "context_entities", MAX_CONTEXT),
+        boosts=_boosts(request.boosts),
         diversity=check_share(request.diversity, "diversity"),
         explain=request.explain,
     )

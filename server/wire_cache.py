@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias
 from penchant.v1 import recommendation_pb2 as pb
 from prometheus_client import Counter, Gauge
 
-from server.tally import Tally
+from storage.tally import Tally
 from storage.version_slots import Stamp
 
 LOOKUPS = Counter(
@@ -37,6 +37,10 @@ _OVERHEAD = 700  # bytes of an entry's objects, measured with tracemalloc
 _JITTER = 0.1
 _STALE = pb.RecommendResponse(stale=True).SerializeToString()
 """Put behind an answer's bytes it sets the field: messages that are joined are merged."""
+
+
+_OF_NOTHING = Stamp(0, 0, 0, 0, 0, 0, 0, 0)
+"""Where nothing is kept."""
 
 
 class Versions(Protocol):
@@ -99,7 +103,7 @@ class WireCache:
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._size = 0
         self.hits = Tally(LOOKUPS.labels("hit"))
-        self._misses = LOOKUPS.labels("miss")
+        self._misses = Tally(LOOKUPS.labels("miss"))
         self._stale = LOOKUPS.labels("stale")
         self._allowed = LOOKUPS.labels("stale_allowed")
 
@@ -117,7 +121,8 @@ class WireCache:
         """The answer, if it still holds, or if its caller allows one as old as it is."""
         entry = self._entries.get(key)
         if entry is None:
-            self._misses.inc()
+            if self._limit:
+                self._misses.add()
             return None
         if not self._versions.holds(entry.stamp) or time.monotonic() >= entry.ends_at:
             return self._old(key, entry)
@@ -137,6 +142,8 @@ class WireCache:
 
     def stamp(self, tenant_id: str, user_id: str) -> Stamp:
         """What an answer to this user ("" is nobody) depends on, as it stands now."""
+        if not self._limit:
+            return _OF_NOTHING
         return self._versions.stamp(tenant_id, user_id)
 
     def put(

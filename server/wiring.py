@@ -196,7 +196,7 @@ def build_server(settings: Settings, deps: Deps) -> Server:
         authenticator=authenticator,
         quotas=quotas,
         audit=CallAudit(deps.audit, metrics),
-        hot={_RECOMMEND: hot} if deps.wire_cache.is_on else {},
+        hot={_RECOMMEND: hot},
         log_sample=1.0 if settings.log_level == "debug" else settings.access_log_sample,
     )
     server = grpc.aio.server(

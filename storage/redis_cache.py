@@ -17,6 +17,7 @@ from storage.breaker import Breaker
 from storage.config import RedisCacheConfig
 from storage.ending import end
 from storage.redis_lane import Lane
+from storage.tally import Tally
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ _LARGE_BYTES = 128 << 10
 LOOKUPS = Counter("penchant_result_cache", "Look-ups in the result cache.", ["outcome"])
 """Outcomes: hit, miss, error (which is a miss too)."""
 
-_HIT, _MISS, _ERROR = map(LOOKUPS.labels, ("hit", "miss", "error"))
+_ERROR = LOOKUPS.labels("error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,21 @@ class RedisCache:
         self._breaker = Breaker("redis")
         self._probe: asyncio.Task[bool] | None = None
         self._keeping: set[asyncio.Task[None]] = set()
-        self._hits = self._misses = self._errors = 0
+        self._hits = Tally(LOOKUPS.labels("hit"))
+        self._misses = Tally(LOOKUPS.labels("miss"))
+        self._errors = 0
 
     async def get(self, key: str) -> bytes | None:
         """The value of a key; None when it is not there or Redis does not answer in time."""
-        value = await self._tried(self._value(key)) if self._allows() else None
-        if value is None:
-            self._misses += 1
-            _MISS.inc()
-        else:
-            self._hits += 1
-            _HIT.inc()
+        value = None
+        if self._allows():
+            try:
+                value = await self._value(key)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._failed(error)
+            else:
+                self._breaker.succeeded()
+        (self._misses if value is None else self._hits).add()
         return value
 
     async def set(self, key: str, value: bytes, ttl_secs: float | None = None) -> None:
@@ -121,12 +126,20 @@ class RedisCache:
         if self._allows():
             told = await self._tried(self._in_time(self._redis.info("memory")))
             memory = int(told["used_memory"]) if told is not None else 0
-        return CacheStats(self._hits, self._misses, self._errors, self._breaker.closed, memory)
+        return CacheStats(
+            self._hits.total,
+            self._misses.total,
+            self._errors,
+            self._breaker.closed,
+            memory,
+        )
 
     async def close(self) -> None:
         """Closes the connections."""
         await end(self._probe, *self._keeping)
         self._breaker.forget()
+        self._hits.tell()
+        self._misses.tell()
         await self._lane.close()
         await self._redis.aclose()
 
@@ -141,12 +154,15 @@ class RedisCache:
         try:
             found = await asked
         except (RedisError, OSError, TimeoutError) as error:
-            self._errors += 1
-            _ERROR.inc()
-            self._breaker.failed(error)
+            self._failed(error)
             return None
         self._breaker.succeeded()
         return found
+
+    def _failed(self, error: BaseException) -> None:
+        self._errors += 1
+        _ERROR.inc()
+        self._breaker.failed(error)
 
     async def _value(self, key: str) -> bytes | None:
         found = await self._lane.ask(b"GETRANGE", key.encode(), b"0", b"%d" % (_LARGE_BYTES - 1))

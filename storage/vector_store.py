@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ class Related:
     because: Callable[[Iterable[int]], Mapping[int, Sequence[int]]]
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateQuery:
+class CandidateQuery(NamedTuple):  # as `engine.requests.RecommendQuery`
     """What candidates are wanted.
 
     Attributes:

@@ -18,6 +18,7 @@ from hypothesis import settings
 from storage.config import DatabaseConfig, MigrationConfig
 from storage.database import MAINTENANCE_ROLE, SERVICE_ROLE, Database
 from storage.embedded import EmbeddedServers
+from storage.embedded.processes import alive
 from storage.migrations import MigrationRunner
 
 # Its handlers run in every process that a test starts, before it becomes another program, and break
@@ -25,6 +26,9 @@ from storage.migrations import MigrationRunner
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 _TEMPLATE = "penchant_template"
+_MEMORY = Path("/dev/shm")
+_IN_MEMORY = "penchant-tests-"
+_ROOM_BYTES = 4 << 30
 _numbers = itertools.count(1)
 T = TypeVar("T")
 
@@ -70,7 +74,28 @@ def _wait_for(work: Coroutine[Any, Any, T]) -> T:
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the bundled PostgreSQL's empty database."""
-    yield from _serve(tmp_path_factory.mktemp("postgres"), postgres=True)
+    directory = _in_memory() or tmp_path_factory.mktemp("postgres")
+    yield from _serve(directory, postgres=True)
+
+
+def _in_memory() -> Path | None:
+    """A new folder in memory; None where there is not room enough.
+
+    A database is 900 files: where hundreds come and go, ext4 takes longer to find each an inode
+    than the tests take.
+    """
+    try:
+        room = shutil.disk_usage(_MEMORY).free
+    except OSError:
+        return None
+    for former in _MEMORY.glob(f"{_IN_MEMORY}*"):  # of a run that was killed
+        if not alive(int(former.name.removeprefix(_IN_MEMORY))):
+            shutil.rmtree(former, ignore_errors=True)
+    if room < _ROOM_BYTES:
+        return None
+    directory = _MEMORY / f"{_IN_MEMORY}{os.getpid()}"
+    directory.mkdir(mode=0o755)
+    return directory
 
 
 @pytest.fixture(scope="session")
@@ -110,17 +135,24 @@ def template_database(postgres_server: str) -> str:
     return _TEMPLATE
 
 
-async def _execute(url: str, sql: str) -> None:
-    connection = await asyncpg.connect(url)
+async def _execute(url: str, sql: str, **settings: str) -> None:
+    connection = await asyncpg.connect(url, server_settings=settings)
     try:
         await connection.execute(sql)
     finally:
         await connection.close()
 
 
+async def clone_database(server: str, name: str, template: str) -> None:
+    """Makes a database like another one, to which nobody is connected."""
+    # Copied within the kernel: page by page through the log it takes ten times as long.
+    statement = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
+    await _execute(server, statement, file_copy_method="clone")
+
+
 async def _fresh_database(server: str, template: str) -> AsyncIterator[str]:
     name = f"test_{next(_numbers)}"
-    await _execute(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
+    await clone_database(server, name, template)
     yield url_of(server, name)
     await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,7 @@ class Anchor:
     context: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What the sources start from.
 
     Attributes:
@@ -47,7 +47,7 @@ class Inputs:
     anchors: tuple[Anchor, ...]
     segment: str = ""
     offers: bool = False
-    because: Mapping[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    because: Mapping[int, tuple[tuple[str, str], ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,8 @@ class RecommendationServicer(RecommendationServiceServicer):
     async def _recommend(
         self, tenant: Tenant, request: pb.RecommendRequest, raw: bytes | None
     ) -> bytes:
-        query = parse_recommend(request, tenant)
+        asked = request.SerializeToString() if raw is None else raw
+        query = parse_recommend(request, tenant, asked)
         fresh = check_freshness(tenant, request.at_least_as_fresh)
         stale_secs = staleness_of(request)
         # Before anything is read: a change that comes meanwhile makes the answer unfit to be kept.

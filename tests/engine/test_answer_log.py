@@ -209,7 +209,7 @@ def test_encode_keeps_the_anchors_that_led_to_a_candidate() -> None:
     logged = example()
     anchors = tuple(Anchor(n, "book", f"a{n}", 1.0, None) for n in range(1000))
     offered = [replace(logged.candidates[0], because=[700])]
-    logged = replace(logged, inputs=replace(logged.inputs, anchors=anchors), candidates=offered)
+    logged = replace(logged, inputs=logged.inputs._replace(anchors=anchors), candidates=offered)
     kept = [a.entity_no for a in decode(encode(logged)).inputs.anchors]
     assert kept == [*range(MAX_ANCHORS), 700]
 

@@ -74,6 +74,17 @@ def test_answer_that_does_not_know_the_token_is_not_given(
     assert names(kept.answer(1, query(), at_least_as_fresh=token)) == expected
 
 
+def test_answer_takes_the_place_of_the_requests_former_one() -> None:
+    kept, alone = LastGood(), LastGood()
+    for names_of in ("a", "b" * 50, "c"):
+        kept.keep(1, query(), packed(item(names_of)), 50)
+    kept.keep(1, query("ben"), packed(item("d")), 50)  # of another user, by the same hash
+    alone.keep(1, query("ben"), packed(item("d")), 50)
+    assert names(kept.answer(1, query())) == ["d"]
+    assert kept.bytes == alone.bytes
+    assert kept.users_of(1) == ["ben"]
+
+
 def test_memory_is_bounded_and_the_least_recently_given_go_first() -> None:
     size = len(packed(item("a" * 100)))
     kept = LastGood(max_bytes=3 * (size + 600))

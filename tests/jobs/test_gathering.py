@@ -94,7 +94,7 @@ async def start(
     asked = frozenset(s.name for s in SOURCES if s is not NEWEST and s.asks(inputs))
     query = candidate_query(inputs, RecommendQuery(user_id=user_id, exclude=exclude), asked)
     related = relate(inputs.anchors, situation.neighbours, 200)
-    return replace(query, limit=LIMIT, seen=situation.seen, related=related), situation
+    return query._replace(limit=LIMIT, seen=situation.seen, related=related), situation
 
 
 def plain(candidates: Candidates) -> list[tuple[Any, ...]]:
@@ -174,11 +174,11 @@ async def test_candidates_are_the_same_whatever_is_known(
             rows = await shop.rows("SELECT entity_no FROM entities WHERE tenant_id = $1")
             offered = [int(str(no)) for (no,) in dice.sample(rows, 30)]
             model = Ranked(np.array(offered), 1 / np.arange(1.0, 31.0))
-            query = replace(query, sources=query.sources | {"model"}, model=model)
+            query = query._replace(sources=query.sources | {"model"}, model=model)
         if dice.random() < 0.2:
-            query = replace(query, seen_by=None)
+            query = query._replace(seen_by=None)
         if dice.random() < 0.2:
-            query = replace(query, vectors=sorted(query.sources))
+            query = query._replace(vectors=sorted(query.sources))
         remembered = await remembering.candidates(shop.tenant, query, situation)
         assert plain(remembered) == plain(await asking.candidates(shop.tenant, query, situation))
         named |= set(remembered.sources)
@@ -212,7 +212,7 @@ async def test_what_was_met_at_one_moment_has_one_order(
 
 async def ask(shop: Shop, gatherer: Gatherer, **changes: Any) -> Candidates:
     query, situation = await start(shop, "u1", ())
-    return await gatherer.candidates(shop.tenant, replace(query, **changes), situation)
+    return await gatherer.candidates(shop.tenant, query._replace(**changes), situation)
 
 
 async def test_what_is_known_is_not_asked_for_again(shop: Shop, store: CountingStore) -> None:

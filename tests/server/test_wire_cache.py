@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from penchant.v1.recommendation_pb2 import RecommendResponse
+from prometheus_client import REGISTRY
 
 from server import wire_cache
 from server.wire_cache import Key, WireCache
@@ -89,8 +90,17 @@ def test_answer_of_an_eighth_of_the_memory_is_not_kept() -> None:
     cache = cache_of(VersionSlots(), 80_000)
     put(cache, b"1", b"x" * 10_000)
     assert cache.size == 0
-    assert not cache_of(VersionSlots(), 0).is_on
-    assert not WireCache(VersionSlots(), 80_000, 0, lambda _: None).is_on
+
+
+@pytest.mark.parametrize(("limit", "life_secs"), [(0, 60.0), (80_000, 0.0)])
+def test_where_nothing_is_kept_nothing_is_counted(limit: int, life_secs: float) -> None:
+    cache = WireCache(VersionSlots(), limit, life_secs, lambda _: None)
+    assert not cache.is_on
+    misses = REGISTRY.get_sample_value("penchant_wire_cache_lookups_total", {"outcome": "miss"})
+    put(cache, b"1")
+    assert cache.get(("a", b"1")) is None
+    now = REGISTRY.get_sample_value("penchant_wire_cache_lookups_total", {"outcome": "miss"})
+    assert (cache.size, now) == (0, misses)
 
 
 def test_answer_that_may_be_older_is_given_marked_and_renewed(

@@ -175,8 +175,9 @@ class _Load:
             yield
         except grpc.aio.AioRpcError as error:
             # grpcio's asyncio client loses the status of a stream that ends under a write (its
-            # issue 36066).
-            lost = error.details() == "Internal error from Core"
+            # issue 36066), and its core cancels a call that reaches a server as it closes (see
+            # `penchant.channel.service_config`).
+            lost = error.details() in {"Internal error from Core", "CANCELLED"}
             self.codes[grpc.StatusCode.UNAVAILABLE if lost else error.code()] += 1
             self.said.add(error.details())
 

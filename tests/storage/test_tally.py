@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server.metrics import Seconds
-from server.tally import Level, Tally, TimeTally
+from storage.tally import Level, Tally, TimeTally
 from tests.waiting import until
 
 
