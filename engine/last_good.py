@@ -179,15 +179,10 @@ class LastGood:
         return entry
 
     def _put(self, key: _Key, entry: _Entry) -> None:
-        former = self._entries.get(key)
-        if former is not None and former.user == entry.user:
-            self._entries.move_to_end(key)
-            self.bytes -= len(former.packed) + _ENTRY_BYTES
-        else:
-            if former is not None:
-                self._drop(key)
-            self._of_user.setdefault(entry.user, set()).add(key)
+        if key in self._entries:
+            self._drop(key)
         self._entries[key] = entry
+        self._of_user.setdefault(entry.user, set()).add(key)
         self.bytes += len(entry.packed) + _ENTRY_BYTES
         self._newest = entry.at
         while self.bytes > self._max_bytes:

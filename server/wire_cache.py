@@ -121,7 +121,7 @@ class WireCache:
         """The answer, if it still holds, or if its caller allows one as old as it is."""
         entry = self._entries.get(key)
         if entry is None:
-            if self._limit:
+            if self.is_on:
                 self._misses.add()
             return None
         if not self._versions.holds(entry.stamp) or time.monotonic() >= entry.ends_at:
@@ -142,7 +142,7 @@ class WireCache:
 
     def stamp(self, tenant_id: str, user_id: str) -> Stamp:
         """What an answer to this user ("" is nobody) depends on, as it stands now."""
-        if not self._limit:
+        if not self.is_on:
             return _OF_NOTHING
         return self._versions.stamp(tenant_id, user_id)
 

@@ -83,6 +83,7 @@ class RedisCache:
         """The value of a key; None when it is not there or Redis does not answer in time."""
         value = None
         if self._allows():
+            # As `_tried`, without a coroutine more: most calls come by here.
             try:
                 value = await self._value(key)
             except (RedisError, OSError, TimeoutError) as error:
