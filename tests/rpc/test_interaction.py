@@ -21,6 +21,11 @@ async def ingest(service: Service, tenant: str = "a", **fields) -> pb.IngestAck:
     return (await service.call("IngestInteraction", request, tenant)).ack
 
 
+def first_storing(ack: pb.IngestAck) -> tuple[str, int]:
+    """What all acks of one interaction share: their tokens are each of its own time."""
+    return ack.interaction_id, ack.received_at.ToNanoseconds()
+
+
 async def listed(service: Service, tenant: str = "a", **fields) -> list[pb.Interaction]:
     request = pb.ListInteractionsRequest(**fields)
     return list((await service.call("ListInteractions", request, tenant)).interactions)
@@ -72,7 +77,7 @@ async def test_ingest_fills_in_id_time_and_weight(service: Service):
 async def test_ingest_again_gives_the_same_ack_and_one_row(service: Service):
     ack = await ingest(service, interaction_id="i1")
     again = await ingest(service, interaction_id="i1")
-    assert (again.interaction_id, again.received_at) == (ack.interaction_id, ack.received_at)
+    assert first_storing(again) == first_storing(ack)
     assert len(await listed(service, user_id="ada")) == 1
 
 
@@ -96,7 +101,7 @@ async def test_ingest_again_with_metadata_in_another_order_is_the_same(service: 
         for name in order:
             metadata.fields[name].number_value = len(name)
         acks.append(await ingest(service, interaction_id="i1", metadata=metadata))
-    assert acks[0] == acks[1]
+    assert first_storing(acks[0]) == first_storing(acks[1])
 
 
 OTHER = {
@@ -129,7 +134,7 @@ async def test_ingest_repeated_at_once_stores_one_row(
     service: Service, maintenance_database: Database
 ):
     acks = await asyncio.gather(*(ingest(service, interaction_id="i1") for _ in range(20)))
-    assert all(ack == acks[0] for ack in acks)
+    assert len({first_storing(ack) for ack in acks}) == 1
     assert len(await listed(service, user_id="ada")) == 1
     assert (await profile(maintenance_database))["interaction_count"] == 1
 
