@@ -14,6 +14,8 @@ from storage.exceptions import Unavailable
 
 _PAUSE_SECS = 0.5  # between looks
 _LOOK_SECS = 1.0
+_LATE_SECS = 0.1  # beyond which it was this process that stood still
+_MOST_LATE = 2  # in a row: one that always stands still must find out, too
 
 Look = Callable[[], Awaitable[datetime | None]]
 """Looks with a connection of its own: when the server started; None: it answers, but lends none.
@@ -108,16 +110,20 @@ class Outage:
         self._breaker.forget()
 
     async def _find_out(self) -> None:
+        late_looks = 0
         while True:
             begun = time.monotonic()
             try:
                 async with asyncio.timeout(_LOOK_SECS):
                     started_at = await self._look()
             except (TimeoutError, Unavailable) as error:
-                late = isinstance(error, TimeoutError)
-                stood_still = time.monotonic() - begun > 2 * _LOOK_SECS
-                if late and (stood_still or self._heard_at > begun):
-                    continue  # slow, or this process was
+                if isinstance(error, TimeoutError):
+                    if self._heard_at > begun:
+                        continue  # slow
+                    stood_still = time.monotonic() - begun > _LOOK_SECS + _LATE_SECS
+                    if stood_still and late_looks < _MOST_LATE:
+                        late_looks += 1  # what came meanwhile may lie unread
+                        continue
                 if not self.away:
                     self._breaker.trip(error)
                     self._let_go()
@@ -127,6 +133,7 @@ class Outage:
                     for pool in self.pools:
                         pool.cut(started_at)
                 self._breaker.succeeded()
+            late_looks = 0
             # Also after a good look: a storm of failures must not become one of looks.
             await asyncio.sleep(_PAUSE_SECS)
             if not self.away:

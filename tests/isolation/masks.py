@@ -239,19 +239,24 @@ MASKS: dict[str, Mask] = {
         "AuditEvent.event_id",
     ),
     "GetIndexStatsResponse.index_name": Mask("has the placement's number", _digits),
-    **_numbers(
-        "counts the jobs' looks too, and PostgreSQL adds them up now and then",
-        "GetIndexStatsResponse.index_scans",
+    "GetIndexStatsResponse.index_scans": Mask(
+        "counts the jobs' looks too, and PostgreSQL adds them up now and then", _gone
     ),
     "AuditEvent.peer": Mask("is the port of the caller's connection", _word("peer")),
     **_numbers(
         _WORKER,
         "GetPoolStatsResponse.size",
-        "GetPoolStatsResponse.idle",
         "GetCacheStatsResponse.misses",
-        "GetCacheStatsResponse.errors",
         "GetCacheStatsResponse.memory_bytes",
     ),
+    **{
+        name: Mask(_WORKER, _gone)
+        for name in (
+            "GetPoolStatsResponse.idle",
+            "GetCacheStatsResponse.hits",
+            "GetCacheStatsResponse.errors",
+        )
+    },
 }
 """Masks by the field's full name, without penchant.v1."""
 
@@ -259,6 +264,7 @@ SOMETIMES = frozenset(
     {
         "ApiKey.last_used_at",
         "GetCacheStatsResponse.errors",
+        "GetCacheStatsResponse.hits",
         "GetIndexStatsResponse.index_scans",
         "GetPoolStatsResponse.idle",
         "TrainModelMetadata.phase",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from jobs import due
 from jobs.context import JobContext, job_context
 from storage.config import DatabaseConfig, RedisCacheConfig
 from storage.entities import EntityRow, EntityStore
@@ -44,6 +45,12 @@ class Settings:
     training_concurrency: int = 1
     training_threads: int = 1
     training_memory_mb: int = 0
+
+
+@pytest.fixture(autouse=True)
+def _unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of a test follow one another, though a busy machine made one of them long."""
+    monkeypatch.setattr(due, "_UNPACED_SECS", 1e9)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Algorithms that do what tests need: take their time, fail, or learn nonsense."""
 
+import threading
 import time
 from typing import Literal
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from engine.models.base import Algorithm, Interactions, ModelConfig, Needs, Progress
 from engine.models.forms.neighbours import NeighbourMatrix
+
+DEAF, WAKE = threading.Event(), threading.Event()
+"""That a deaf fit has begun, and that it is to end."""
 
 
 class SlowConfig(ModelConfig):
@@ -20,12 +24,13 @@ def fit(data: Interactions, config: SlowConfig, progress: Progress) -> Neighbour
         raise MemoryError("Unable to allocate 9 TiB")
     if config.act == "fault":
         raise ZeroDivisionError("over\nnothing")
-    if config.act in {"slow", "deaf"}:
-        steps = 300 if config.act == "slow" else 60
-        for step in range(steps):
+    if config.act == "slow":
+        for step in range(300):
             time.sleep(0.05)
-            if config.act == "slow":
-                progress("idling", step / steps)
+            progress("idling", step / 300)
+    if config.act == "deaf":
+        DEAF.set()
+        WAKE.wait(60)
     n = 0 if config.act == "empty" else data.n_items
     return NeighbourMatrix(
         data.entity_nos[:n],

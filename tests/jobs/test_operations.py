@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,11 +77,12 @@ async def became(
 def children() -> list[int]:
     """Processes that run one of the programs above for this process."""
     text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [
-        int(pid)
-        for pid in text.split()
-        if b"sys.stdin" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    found = []
+    for pid in text.split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            if b"sys.stdin" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
 
 
 async def child() -> int:
@@ -102,9 +103,9 @@ async def test_killed_trainer_fails_its_operation_at_once(
     store: OperationStore, settings: Settings, shop: Shop
 ) -> None:
     started = await store.start(shop.tenant, "train", "m", {})
-    async with running(store, settings, command(SLEEPS)):
+    async with running(store, settings, command(SLEEPS), lease_secs=240):
         os.kill(await child(), signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             ended = await became(store, shop.tenant, started)
     assert (ended.state, ended.error_reason) == ("failed", "TRAINER_DIED")
     assert "signal 9 (SIGKILL)" in (ended.error_message or "")
@@ -122,11 +123,24 @@ async def test_program_that_does_not_start_fails_its_operation(
 
 
 async def test_lease_is_extended_while_the_trainer_lives(
-    store: OperationStore, settings: Settings, shop: Shop
+    store: OperationStore, settings: Settings, shop: Shop, context: JobContext
 ) -> None:
     started = await store.start(shop.tenant, "train", "m", {})
-    async with running(store, settings, command(SLEEPS), lease_secs=0.8):
-        await asyncio.sleep(2)
+    leases = "SELECT lease_until FROM operations WHERE operation_id = $1::text::uuid"
+    async with running(store, settings, command(SLEEPS), lease_secs=12):
+        await became(store, shop.tenant, started, lambda found: found.state == "running")
+        async with context.maintenance.connection(None) as connection:
+
+            async def lease() -> datetime:
+                ends: datetime = await connection.fetchval(leases, started.operation_id)
+                return ends
+
+            first = await lease()
+
+            async def extended() -> bool:
+                return await lease() > first
+
+            await until(extended)
         assert (await store.get(shop.tenant, started.operation_id)).state == "running"
 
 
@@ -139,7 +153,7 @@ async def test_operation_that_is_gone_ends_its_trainer(
 ) -> None:
     monkeypatch.setattr("jobs.operations._LAST_WORD_SECS", 0.2)
     await store.start(shop.tenant, "train", "m", {})
-    async with running(store, settings, command(SLEEPS), lease_secs=0.8):
+    async with running(store, settings, command(SLEEPS), lease_secs=4):
         await child()
         async with context.maintenance.connection(None) as connection:
             await connection.execute("DELETE FROM operations")

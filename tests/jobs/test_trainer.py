@@ -25,6 +25,8 @@ from storage.operations import Operation, OperationStore
 from storage.training_metrics import TrainingMetricsStore
 from storage.users import UserStore
 from tests.jobs.conftest import Settings, Shop
+from tests.jobs.slow_algorithm import DEAF, WAKE
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -264,10 +266,13 @@ async def test_fit_that_does_not_listen_is_cancelled_with_its_process(
     task = asyncio.create_task(
         carry_out(settings, Order("", started.operation_id, "w", 60, os.getpid()))
     )
-    await asyncio.sleep(0.7)
+    await until(DEAF.is_set)
     await store.request_cancel(filled.tenant, started.operation_id)
-    with pytest.raises(Exited):
-        await task
+    try:
+        with pytest.raises(Exited):
+            await task
+    finally:
+        WAKE.set()
     assert exits == [0]
     assert (await store.get(filled.tenant, started.operation_id)).state == "cancelled"
 
@@ -293,7 +298,7 @@ async def test_trainer_process_trains(
     started = await store.start(filled.tenant, "train", "m", {})
     task = asyncio.create_task(OperationRunner(store, settings, command).run())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):
             ended = started
             while not ended.done:
                 await asyncio.sleep(0.05)

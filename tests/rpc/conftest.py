@@ -1,7 +1,7 @@
 """The real server on a real port, over a database of the test's own and the bundled Redis."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from penchant.v1 import (
 )
 from penchant.v1.common_pb2 import EntityRef
 
+from engine import answer_writer, key_ring, shelf
 from jobs.context import job_context
 from jobs.registry import run_once
 from server.deps import Deps, connect
@@ -105,7 +106,7 @@ class Service:
                 pairs = [(k.replace("_", "-"), v) for k, v in metadata.items()]
                 if tenant is not None:
                     pairs.append(("x-tenant-id", tenant))
-                return await getattr(stub, method)(request, metadata=tuple(pairs), timeout=20)
+                return await getattr(stub, method)(request, metadata=tuple(pairs), timeout=60)
         raise AssertionError(f"no such method: {method}")
 
     async def refused(self, method: str, request: Any, tenant: str | None = "a") -> Refusal:
@@ -195,26 +196,42 @@ def settings_for(database_url: str, redis_url: str, data_dir: Path) -> Settings:
         create_default_tenant=False,
         several_hosts=False,
         access_log_sample=1,
-        database=DatabaseConfig(url=database_url, min_connections=1, max_connections=8),
-        # A busy machine must not look like a broken Redis.
-        cache=RedisCacheConfig(url=redis_url, operation_timeout_ms=1000),
+        answer_log_sample=0,
+        # A busy machine must look neither like a full pool nor like a broken Redis.
+        database=DatabaseConfig(
+            url=database_url, min_connections=1, max_connections=8, acquire_timeout_secs=20
+        ),
+        cache=RedisCacheConfig(
+            url=redis_url, operation_timeout_ms=10_000, connect_timeout_ms=10_000
+        ),
     )
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Waits of the service's own, none tested here, that a pause of a busy machine must not end."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(answer_writer, "_RECORD_SECS", 30)
+        monkeypatch.setattr(key_ring, "_QUERY_SECS", 30)
+        monkeypatch.setattr(shelf, "FIRST_WAIT_SECS", 30)
+        yield
 
 
 @asynccontextmanager
 async def running(settings: Settings, *, make_tenant: bool = True) -> AsyncIterator[Service]:
     """A running server with one tenant, `a`, which is made unless it is there."""
-    async with connect(settings) as deps:
-        server = build_server(settings, deps)
-        port = await server.start()
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                service = Service(settings, deps, channel, port)
-                if make_tenant:
-                    await service.make_tenant("a")
-                yield service
-        finally:
-            await server.stop(0)
+    with patience():
+        async with connect(settings) as deps:
+            server = build_server(settings, deps)
+            port = await server.start()
+            try:
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                    service = Service(settings, deps, channel, port)
+                    if make_tenant:
+                        await service.make_tenant("a")
+                    yield service
+            finally:
+                await server.stop(0)
 
 
 @pytest.fixture

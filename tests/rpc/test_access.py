@@ -17,6 +17,7 @@ from server.method_access import FOREIGN_SCOPES, OPEN_SERVICES, declared_scope
 from server.wiring import SERVICES
 from tests.rpc.conftest import Refusal, Service
 from tests.rpc.keys import GARBAGE, make_key, metadata_of, methods, path_of, refused, send
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -103,8 +104,12 @@ async def any_key(service: Service) -> str:
 async def test_health_and_reflection_need_no_key(standing: Service) -> None:
     await any_key(standing)
     stub: Any = health_pb2_grpc.HealthStub(standing.channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest())
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    async def serving() -> bool:
+        answer = await stub.Check(health_pb2.HealthCheckRequest())
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    await until(serving)
     for version in ("v1", "v1alpha"):
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         await send(standing, path, b"\x3a\x00", ())

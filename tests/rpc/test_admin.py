@@ -292,7 +292,7 @@ async def test_place_tenant_tells_how_much_of_the_index_is_built(service: Servic
             "INSERT INTO entities (placement, tenant_id, entity_type, entity_id, feature_vector)"
             " SELECT 0, 'wide', 'book', 'b' || n, (SELECT array_agg(random())"
             " FROM generate_series(1, 64) WHERE n > 0)::real[]::halfvec"
-            " FROM generate_series(1, 6000) AS n"
+            " FROM generate_series(1, 12000) AS n"
         )
     place = pb.PlaceTenantRequest(tenant_id="wide")
     told = [await service.call("PlaceTenant", place, None)]

@@ -1,5 +1,6 @@
 """DemandService: a log of eight weeks in 2024, counted and continued."""
 
+import importlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,8 @@ async def ingest(service: Service, rows: list, tenant: str = "a") -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def log(standing: Service) -> None:
     """Of `a`: b00 in a weekly rhythm at noon, b01 once a night, b02 for ten days, b03 never."""
+    # The first forecast of a process imports it, which takes a busy machine longer than a call has.
+    importlib.import_module("statsmodels.tsa.exponential_smoothing.ets")
     await standing.put("b00", genre="sf", year=1999)
     await standing.put("b01", genre=["crime", "sf"])
     await standing.put("b02", genre="romance")

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+import asyncpg
 import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -126,15 +127,21 @@ async def test_clean_up_removes_a_version(service: Service):
     await service.call("SaveEmbeddings", save(row(values=[1.0])))
 
 
-async def test_clean_up_removes_what_is_old(service: Service):
+async def test_clean_up_removes_what_is_old(service: Service, database_url: str):
     await service.call("SaveEmbeddings", save(row("old"), row("old", entity_type="film")))
-    await asyncio.sleep(1.2)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "UPDATE embeddings SET updated_at = updated_at - interval '2 hours'"
+        )
+    finally:
+        await connection.close()
     await service.call("SaveEmbeddings", save(row("new")))
     for age, entity_type, removed in (
         (Duration(seconds=315_576_000_000), "", 0),
-        (Duration(seconds=3600), "", 0),
-        (Duration(seconds=1), "film", 1),
-        (Duration(seconds=1), "", 1),
+        (Duration(seconds=3 * 3600), "", 0),
+        (Duration(seconds=3600), "film", 1),
+        (Duration(seconds=3600), "", 1),
     ):
         request = pb.CleanUpEmbeddingsRequest(older_than=age, entity_type=entity_type)
         assert (await service.call("CleanUpEmbeddings", request)).removed == removed

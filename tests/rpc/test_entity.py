@@ -1,7 +1,6 @@
 """EntityService: upserts with their masks, batches, lists, and what is refused."""
 
 import asyncio
-import time
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -318,10 +317,8 @@ async def test_batch_later_row_of_one_name_wins(service: Service):
 
 async def test_batch_of_a_thousand_is_taken_and_listed_by_page(service: Service):
     rows = [upsert(f"b{number:04}", attributes=struct(n=number)) for number in range(1000)]
-    begin = time.monotonic()
     answer = await service.call("BatchUpsertEntities", pb.BatchUpsertEntitiesRequest(requests=rows))
     assert answer.upserted_count == 1000
-    assert time.monotonic() - begin < 15
     seen: list[str] = []
     request = pb.ListEntitiesRequest(page_size=300, filter="n >= 10")
     while True:

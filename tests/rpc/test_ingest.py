@@ -49,7 +49,7 @@ REFUSED = {
     "weight too large": ({"weight": -1_000_001}, "INVALID_ARGUMENT", "weight"),
     "before 1970": ({"timestamp": Timestamp(seconds=-1)}, "INVALID_ARGUMENT", "timestamp"),
     "more than a day ahead": (
-        {"timestamp": at(time.time() + DAY + 3_600)},
+        {"timestamp": at(time.time() + 30 * DAY)},
         "INVALID_ARGUMENT",
         "timestamp",
     ),
@@ -94,7 +94,7 @@ async def test_ingest_refuses(standing: Service, case: str):
 
 async def stream(service: Service, *batches: pb.IngestInteractionsRequest) -> list:
     call = service.interaction.IngestInteractions(
-        iter(batches), metadata=(("x-tenant-id", "a"),), timeout=30
+        iter(batches), metadata=(("x-tenant-id", "a"),), timeout=90
     )
     return [answer async for answer in call]
 
@@ -172,7 +172,7 @@ async def test_stream_ends_with_a_batch_of_wrong_size(service: Service, count: i
         pb.IngestInteractionsRequest(sequence=2, interactions=[small] * count),
     ]
     call = service.interaction.IngestInteractions(
-        iter(batches), metadata=(("x-tenant-id", "a"),), timeout=30
+        iter(batches), metadata=(("x-tenant-id", "a"),), timeout=90
     )
     answers = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:

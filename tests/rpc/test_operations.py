@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from penchant.v1 import model_pb2 as pb
 
+from server import operation_watch
 from server.deps import connect
 from server.settings import Settings
 from server.wiring import build_server
@@ -213,14 +214,15 @@ async def test_wait_ends_with_its_timeout(trained: Service):
     begin = time.monotonic()
     answer = await trained.call("WaitOperation", wait_request(name, 0.4))
     assert not answer.done
-    assert 0.35 < time.monotonic() - begin < 5
+    assert 0.35 < time.monotonic() - begin < 20
     assert not (await trained.call("WaitOperation", wait_request(name, 0))).done
 
 
-async def test_wait_answers_within_the_deadline(trained: Service):
+async def test_wait_answers_within_the_deadline(trained: Service, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(operation_watch, "_ANSWER_SECS", 5.0)
     name = (await train(trained)).name
     answer = await trained.operations.WaitOperation(
-        wait_request(name), metadata=(("x-tenant-id", "a"),), timeout=1
+        wait_request(name), metadata=(("x-tenant-id", "a"),), timeout=7
     )
     assert not answer.done
 
@@ -347,8 +349,8 @@ async def test_stopping_server_ends_watches_and_waits(trained: Service, settings
             waiting = asyncio.create_task(other.refused("WaitOperation", wait_request(name)))
             await asyncio.sleep(0.1)
             begin = time.monotonic()
-            await server.stop(5)
-            assert time.monotonic() - begin < 3
+            await server.stop(30)
+            assert time.monotonic() - begin < 15
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call.read()
             assert refusal_of(caught.value).reason == "SHUTTING_DOWN"

@@ -134,17 +134,17 @@ async def test_quotas_of_nobody_are_not_found(standing: Service):
 async def test_requests_beyond_the_burst_are_refused_and_others_are_not(service: Service):
     await service.make_tenant("b")
     await service.put("b0")
-    await limit(service, requests_per_second=0.5, burst=3)
+    await limit(service, requests_per_second=0.02, burst=3)
     for _ in range(3):
         await service.recommend()
     info, violation, retry = await exceeded(service.recommend())
     assert dict(info.metadata) == {
         "tenant_id": "a",
         "quota": "requests_per_second",
-        "limit": "0.5",
+        "limit": "0.02",
     }
-    assert violation.description.endswith("The tenant may make 0.5 requests a second.")
-    assert 0 < retry <= 2
+    assert violation.description.endswith("The tenant may make 0.02 requests a second.")
+    assert 0 < retry <= 50
     for _ in range(10):
         await service.recommend(tenant="b")
         await told(service)
@@ -153,7 +153,7 @@ async def test_requests_beyond_the_burst_are_refused_and_others_are_not(service:
 async def test_refusal_is_heard_however_large_the_request_is(service: Service):
     large = recommendation_pb2.RecommendRequest(user_id="u")
     large.exclude.extend([common_pb2.EntityRef(entity_type="book", entity_id="x" * 40)] * 60_000)
-    await limit(service, requests_per_second=0.5, burst=1)
+    await limit(service, requests_per_second=0.001, burst=1)
     await service.recommend()
 
     for _ in range(20):
@@ -162,7 +162,7 @@ async def test_refusal_is_heard_however_large_the_request_is(service: Service):
 
 
 async def test_refusal_does_not_wait_for_the_message(service: Service):
-    await limit(service, requests_per_second=0.5, burst=1)
+    await limit(service, requests_per_second=0.001, burst=1)
     await service.recommend()
     call = service.channel.stream_unary("/penchant.v1.RecommendationService/Recommend")(
         metadata=(("x-tenant-id", "a"),), timeout=10
@@ -182,7 +182,7 @@ async def test_raised_rate_is_learnt_though_every_call_is_refused(service: Servi
         await connection.execute(
             "UPDATE tenants SET quotas = '{}', version = nextval('revision_seq')"
         )
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     learnt = False
     while not learnt and time.monotonic() < end:
         await asyncio.sleep(0.05)
@@ -392,7 +392,7 @@ async def test_usage_goes_with_its_tenant(service: Service):
 
 async def test_stream_that_begins_beyond_the_rate_waits(service: Service):
     await limit(service, requests_per_second=2, burst=1)
-    await service.recommend()
     begin = time.monotonic()
+    await service.recommend()
     assert (await ingest(service, 1)).stored_count == 1
-    assert time.monotonic() - begin > 0.5
+    assert time.monotonic() - begin > 0.9

@@ -15,10 +15,17 @@ from penchant.v1 import (
     recommendation_pb2,
 )
 
+from server import hot_path
 from server.call import Call
 from tests.rpc.conftest import Service, book, ids, refusal_of, running
 from tests.rpc.keys import make_key, metadata_of, refused, send
 from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _pauses_change_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the door found holds though a busy machine brings the message much later."""
+    monkeypatch.setattr(hot_path, "_HOLDS_SECS", 60)
 
 
 async def again(service: Service, user_id: str = "ada", **fields: Any) -> tuple[Any, bool]:
@@ -178,7 +185,7 @@ async def test_ready_answers_count_against_the_quota_and_carry_the_request_id(
     library: Service,
 ) -> None:
     request = admin_pb2.SetQuotasRequest(tenant_id="a")
-    request.quotas.requests_per_second = 0.5
+    request.quotas.requests_per_second = 0.02
     request.quotas.burst = 4
     await library.call("SetQuotas", request, tenant=None)
     await library.recommend("ada")
@@ -300,11 +307,12 @@ async def test_caller_who_has_seen_a_like_gets_no_older_answer_before_its_writer
         lend, committed, heard = database.connection, asyncio.Event(), asyncio.Event()
 
         @asynccontextmanager
-        async def late(*args: Any, **fields: Any) -> Any:
-            async with lend(*args, **fields) as connection:
+        async def late(tenant_id: str | None, **fields: Any) -> Any:
+            async with lend(tenant_id, **fields) as connection:
                 yield connection
-                committed.set()
-                await heard.wait()
+                if tenant_id is not None:  # looks at health are of none
+                    committed.set()
+                    await heard.wait()
 
         monkeypatch.setattr(database, "connection", late)
         liking = asyncio.create_task(library.did("ada", liked))

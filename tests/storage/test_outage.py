@@ -1,6 +1,7 @@
 """When PostgreSQL counts as away, and what happens to those who wait for it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -14,13 +15,24 @@ STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Server:
-    """Answers looks at once, never, or with a refusal; remembers what was cut."""
+    """Answers looks at once, never, or with a refusal; remembers what was cut.
+
+    Its process stands still, a while longer than a look may take, as often as it is told to.
+    """
 
     def __init__(self) -> None:
         self.state = "up"
+        self.pauses = 0
+        self.looks = 0
         self.cuts: list[datetime | None] = []
 
     async def look(self) -> datetime | None:
+        self.looks += 1
+        if self.pauses:
+            self.pauses -= 1
+            await asyncio.sleep(0.1)
+            time.sleep(1.3)  # noqa: ASYNC251
+            await asyncio.sleep(0.1)
         if self.state == "hangs":
             await asyncio.sleep(60)
         if self.state == "refuses":
@@ -99,3 +111,21 @@ async def test_hanging_server_is_away_only_when_nothing_else_is_answered(
     assert not outage.away
     await until_away(outage, away=True)
     assert server.cuts == [None]
+
+
+async def test_server_is_looked_at_again_after_this_process_stood_still(
+    outage: Outage, server: Server
+) -> None:
+    server.pauses = 1
+    outage.suspect()
+    await until(lambda: server.cuts)
+    assert (outage.away, server.cuts, server.looks) == (False, [STARTED], 2)
+
+
+async def test_process_that_always_stands_still_finds_a_hanging_server_away(
+    outage: Outage, server: Server
+) -> None:
+    server.state, server.pauses = "hangs", 100
+    outage.suspect()
+    await until_away(outage, away=True)
+    assert (server.cuts, server.looks) == ([None], 3)
