@@ -58,8 +58,9 @@ class VersionRelay:
             try:
                 async with self._client() as client, client.pubsub() as channel:
                     await channel.subscribe(_CHANNEL)
-                    # What was said while nobody listened is lost.
-                    self._heard.clear()
+                    # What was said while nobody listened is lost. Others that were heard before may
+                    # be cut off still, and change things: they are waited for.
+                    self._heard.pop(self._me, None)
                     self._all = True
                     self._slots.tell_elsewhere(None)
                     _log.info("hears of other hosts")

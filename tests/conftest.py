@@ -85,7 +85,8 @@ def _in_memory() -> Path | None:
     than the tests take.
     """
     for former in _MEMORY.glob(f"{_IN_MEMORY}*"):  # of a run that was killed
-        if not alive(int(former.name.removeprefix(_IN_MEMORY))):
+        pid = int(former.name.removeprefix(_IN_MEMORY))
+        if pid == os.getpid() or not alive(pid):
             shutil.rmtree(former, ignore_errors=True)
     try:
         room = shutil.disk_usage(_MEMORY).free
@@ -191,6 +192,7 @@ async def connect_database(database_url: str) -> AsyncIterator[ConnectDatabase]:
 
     async def connect(*, role: str | None = SERVICE_ROLE, **settings: Any) -> Database:
         kept: dict[str, Any] = {"url": database_url, "min_connections": 1, "max_connections": 8}
+        kept["acquire_timeout_secs"] = 30.0
         config = DatabaseConfig(**(kept | settings))
         opened.append(await Database(config, role=role).connect())
         return opened[-1]

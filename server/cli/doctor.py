@@ -94,7 +94,9 @@ async def _roles(settings: Settings) -> list[Finding]:
 
 
 async def _redis(settings: Settings) -> list[Finding]:
-    cache = RedisCache(settings.cache)
+    # A look-up is given up sooner than one that is late says anything about Redis.
+    patient = {"operation_timeout_ms": 5000, "connect_timeout_ms": 5000}
+    cache = RedisCache(settings.cache.model_copy(update=patient))
     try:
         answers = await cache.ping()
     finally:

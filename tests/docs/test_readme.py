@@ -14,6 +14,7 @@ import pytest
 
 from tests.docs import reading
 from tests.service.grpcurl import GRPCURL
+from tests.waiting import until
 
 _PORT = "50051"
 _START_SECS = 90
@@ -86,6 +87,12 @@ def test_grpcurl_is_there_in_ci() -> None:
 async def test_readme_lines_do_what_they_say(port: str) -> None:
     assert GRPCURL is not None
     outputs: list[tuple[str, str]] = []
+    check = (GRPCURL, "-plaintext", f"localhost:{port}", "grpc.health.v1.Health/Check")
+
+    async def serving() -> bool:
+        return '"SERVING"' in (await _run(*check))[1]
+
+    await until(serving)
     for command in _commands():
         given = [
             GRPCURL,

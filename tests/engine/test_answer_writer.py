@@ -23,6 +23,13 @@ from storage.tenants import Tenant, TenantStore
 from storage.vector_store import Candidate
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause of a busy machine must not look like a PostgreSQL that does not store."""
+    for name in ("_RECORD_SECS", "_WRITE_SECS", "_LAST_SECS"):
+        monkeypatch.setattr(answer_writer, name, 60)
+
+
 @pytest.fixture
 async def shop(database: Database, maintenance_database: Database) -> Tenant:
     """A tenant without rows."""

@@ -230,11 +230,15 @@ async def until_open(world: World) -> None:
     raise AssertionError("the breaker stays closed")
 
 
+def _patient(url: str) -> RedisCacheConfig:
+    return RedisCacheConfig(url=url, operation_timeout_ms=10_000, connect_timeout_ms=10_000)
+
+
 @pytest.mark.parametrize("kind", ["of another key", "damaged", "cut off"])
 async def test_value_that_is_not_the_keys_own_is_a_miss(
     backends: Backends, broken_url: str, kind: str
 ) -> None:
-    cache = RedisCache(RedisCacheConfig(url=backends.redis_url, operation_timeout_ms=1000))
+    cache = RedisCache(_patient(backends.redis_url))
     await cache.set("mine", b"x" * 50)
     with redis.Redis.from_url(backends.redis_url) as client:
         client.rename("mine", "yours")
@@ -255,7 +259,7 @@ async def test_call_cancelled_in_a_look_up_leaves_no_answer_behind(
 ) -> None:
     async with proxied(socket_of(backends.redis_url)) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        cache = RedisCache(RedisCacheConfig(url=url, operation_timeout_ms=2000))
+        cache = RedisCache(_patient(url))
         for key in "ab":
             await cache.set(key, key.encode())
         proxy.freeze()

@@ -26,5 +26,6 @@ async def test_blocked_loop_is_measured_and_told() -> None:
             await asyncio.sleep(0.15)
             time.sleep(0.8)  # noqa: ASYNC251 - the fault
             await asyncio.sleep(0.15)
-    assert seen(0.5) == before + 1
-    assert [line["event"] for line in lines] == ["the event loop stood still"]
+    # More than once where the machine itself stands still.
+    assert seen(0.5) >= before + 1
+    assert {line["event"] for line in lines} == {"the event loop stood still"}

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from server.wiring import Server, build_server
 from storage.config import DatabaseConfig, RedisCacheConfig
 from tests.fuzz.floods import MAX_CONCURRENT_STREAMS, Connection
 from tests.service.grpcurl import GRPCURL
+from tests.waiting import until
 
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 SERVICES = (
@@ -140,8 +142,12 @@ async def test_connection_has_a_bound_of_streams(server: Server) -> None:
 async def test_health_is_serving_once_started(channel: Any) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     for service in ("", *(name for name in SERVICES if name.startswith("penchant."))):
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        await until(partial(_is_serving, stub, service))
+
+
+async def _is_serving(stub: Any, service: str) -> bool:
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def test_channelz_tells_of_this_server(channel: Any) -> None:
@@ -191,8 +197,8 @@ async def test_stop_does_not_wait_for_watchers(settings: Settings, deps: Deps) -
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))
         await watch.read()
-        async with asyncio.timeout(3):
-            await server.stop(10)
+        async with asyncio.timeout(30):
+            await server.stop(100)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Check(health_pb2.HealthCheckRequest(service=""))
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE

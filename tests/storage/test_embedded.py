@@ -162,7 +162,9 @@ async def test_two_starts_at_once_share_one_server(tmp_path: Path) -> None:
         await second.stop()
 
 
-async def test_database_waits_for_a_server_that_is_starting(tmp_path: Path) -> None:
+async def test_database_waits_for_a_server_that_is_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     servers = await _start(tmp_path, redis=False)
     await servers.stop()
     config = DatabaseConfig(url=servers.database_url, max_connections=1)
@@ -172,6 +174,7 @@ async def test_database_waits_for_a_server_that_is_starting(tmp_path: Path) -> N
 
     again = await _start(tmp_path, redis=False)
     database = await connecting
+    monkeypatch.setattr("storage.database._HEALTH_TIMEOUT_SECS", 30)
     assert await database.health_check() is True
     await again.stop()
     assert await database.health_check() is False

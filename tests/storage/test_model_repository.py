@@ -31,6 +31,13 @@ get_model_storage_stats get_performance_metrics optimize_database health_check
 OpenRepository = Callable[[str], Awaitable[PostgresModelRepository]]
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause of a busy machine is no fault of PostgreSQL."""
+    monkeypatch.setattr("storage.database._HEALTH_TIMEOUT_SECS", 30)
+    monkeypatch.setattr("storage.model_health._SLOW_SECS", 30)
+
+
 @pytest.fixture
 def artefacts(tmp_path: Path) -> FileArtefactStore:
     return FileArtefactStore(tmp_path / "models")

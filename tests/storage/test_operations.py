@@ -149,16 +149,20 @@ async def test_cancelled_before_its_begin_is_never_claimed(
 
 
 async def test_lease_that_is_over_fails_the_operation(
-    store: OperationStore, tenant: Tenant
+    store: OperationStore, tenant: Tenant, maintenance_database: Database
 ) -> None:
     started = await store.start(tenant, "train", "m", {})
-    await store.claim("w", 0.2)
+
+    async def let_it_end() -> None:
+        async with maintenance_database.connection(None) as connection:
+            await connection.execute("UPDATE operations SET lease_until = now() - interval '1 s'")
+
+    await store.claim("w", 60)
     assert await store.fail_abandoned() == []
-    await asyncio.sleep(0.1)
-    assert await store.extend(started.operation_id, "w", 0.2)
-    await asyncio.sleep(0.15)
+    await let_it_end()
+    assert await store.extend(started.operation_id, "w", 60)
     assert await store.fail_abandoned() == []
-    await asyncio.sleep(0.15)
+    await let_it_end()
     (lost,) = await store.fail_abandoned()
     assert (lost.operation_id, lost.state, lost.error_reason) == (
         started.operation_id,

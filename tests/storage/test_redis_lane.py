@@ -313,12 +313,12 @@ async def test_redis_that_is_away_fails_all_that_wait_for_it(tmp_path: Path) -> 
 async def test_handshake_that_never_ends_is_given_up(redis_url: str) -> None:
     async with proxied(socket_of(redis_url)) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        async with opened(url, connect_secs=0.3) as lane:
+        async with opened(url, connect_secs=2) as lane:
             proxy.freeze()
             begun = time.perf_counter()
             with pytest.raises((RedisError, TimeoutError)):
                 await lane.ask(b"PING")
-            assert time.perf_counter() - begun < 5
+            assert time.perf_counter() - begun < 15
             proxy.thaw()
             assert await lane.ask(b"PING") == b"PONG"
 

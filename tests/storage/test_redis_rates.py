@@ -24,13 +24,13 @@ from tests.engine.test_rate import taken, tenant
 
 
 def config(url: str) -> RedisCacheConfig:
-    return RedisCacheConfig(url=url, operation_timeout_ms=1000)
+    return RedisCacheConfig(url=url, operation_timeout_ms=10_000)
 
 
 @pytest.fixture
 async def four(redis_url: str) -> AsyncIterator[list[RedisRates]]:
     """Four workers: two on each of two hosts."""
-    workers = [RedisRates(config(redis_url), 2, life_secs=0.5) for _ in range(4)]
+    workers = [RedisRates(config(redis_url), 2, life_secs=60) for _ in range(4)]
     yield workers
     for worker in workers:
         await worker.close()
@@ -63,11 +63,14 @@ async def test_shares_never_make_more_than_one_while_demand_shifts(four: list[Re
         assert min(shares) >= 0
 
 
-async def test_silent_worker_has_given_its_share_up(four: list[RedisRates]):
-    assert await share(four[0], 1000) == pytest.approx(1)
-    assert await share(four[1], 1000) == 0
-    await asyncio.sleep(0.7)
-    assert await share(four[1], 1000) == pytest.approx(1)
+async def test_silent_worker_has_given_its_share_up(redis_url: str):
+    both = [RedisRates(config(redis_url), 2, life_secs=4) for _ in range(2)]
+    assert await share(both[0], 1000) == pytest.approx(1)
+    assert await share(both[1], 1000) == 0
+    await asyncio.sleep(4.5)
+    assert await share(both[1], 1000) == pytest.approx(1)
+    for worker in both:
+        await worker.close()
 
 
 async def test_many_tenants_are_asked_for_at_once_and_do_not_mix(four: list[RedisRates]):
@@ -77,8 +80,10 @@ async def test_many_tenants_are_asked_for_at_once_and_do_not_mix(four: list[Redi
     assert found["t200"] == pytest.approx((2 + 8 / 2) / 10)
 
 
-async def test_entries_end_by_themselves(four: list[RedisRates], redis_url: str):
-    await share(four[0], 1)
+async def test_entries_end_by_themselves(redis_url: str):
+    worker = RedisRates(config(redis_url), 2, life_secs=0.5)
+    await share(worker, 1)
+    await worker.close()
     await asyncio.sleep(0.7)
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         assert await client.keys("*") == []
@@ -112,7 +117,7 @@ async def test_redis_that_is_away_is_unavailable_and_then_left_alone():
     begin = time.perf_counter()
     with pytest.raises(Unavailable, match="left alone"):
         await share(worker, 1)
-    assert time.perf_counter() - begin < 0.5
+    assert time.perf_counter() - begin < 5
     await worker.close()
 
 
@@ -128,16 +133,18 @@ async def test_workers_with_redis_take_the_rate_together_wherever_calls_arrive(r
         for rates in both:
             taken(rates, limited, 20)
         end, begin, last = time.monotonic() + 3, 0.0, time.monotonic()
+        kept_up = 0.0  # seconds, without pauses of a busy machine longer than a burst lasts
         while (now := time.monotonic()) < end:
             if not begin and now > end - 2:
-                begin, admitted = now, [0, 0]
+                begin, admitted, kept_up = now, [0, 0], 0.0
             arrived = round((now - last) * 1000)
+            kept_up += min(now - last, 0.05) if arrived else 0.0
             last = now if arrived else last
             admitted[0] += taken(both[0], limited, arrived * 9)
             admitted[1] += taken(both[1], limited, arrived)
             await asyncio.sleep(0.01)
     assert sum(admitted) <= 200 * (last - begin) + 20 + 2
-    assert sum(admitted) >= 200 * (last - begin) * 0.7
+    assert sum(admitted) >= 200 * kept_up * 0.7
     assert admitted[0] > 4 * admitted[1]
 
 

@@ -8,6 +8,8 @@ import redis
 from storage.config import RedisCacheConfig
 from storage.version_relay import relaying
 from storage.version_slots import Stamp, VersionSlots
+from tests.faults.conftest import socket_of
+from tests.faults.proxy import proxied
 from tests.waiting import until
 
 
@@ -69,6 +71,24 @@ async def test_nothing_holds_while_redis_is_away_or_after_it(redis_url: str) -> 
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         # What was said while nobody listened was not heard: only what is made from then on holds.
         await until(lambda: not slots.holds(stamp) and slots.holds(slots.stamp("a", "ada")))
+
+
+async def test_link_that_is_back_waits_for_a_host_that_is_still_cut_off(redis_url: str) -> None:
+    here, there = VersionSlots(several_hosts=True), VersionSlots(several_hosts=True)
+    async with proxied(socket_of(redis_url)) as proxy:
+        cut_off = RedisCacheConfig(url=f"redis://127.0.0.1:{proxy.port}/0")
+        async with relaying(here, RedisCacheConfig(url=redis_url)), relaying(there, cut_off):
+            await linked(there)
+            await asyncio.sleep(0.3)
+            await linked(here)
+            proxy.freeze()
+            silent_since = time.monotonic()
+            with redis.Redis.from_url(redis_url) as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: not here.holds(here.stamp("a", "ada")))
+            await linked(here)
+            # Not before the other is taken for gone.
+            assert time.monotonic() - silent_since > 5
 
 
 async def test_one_host_alone_needs_no_redis() -> None:

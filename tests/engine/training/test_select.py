@@ -287,7 +287,7 @@ def test_select_blends_matrices_without_fitting_again(make_data):
     names = ("spectral", "ease", "hybrid")
     trained = select(
         make_data(n_users=120, n_items=60, each=10),
-        AutoConfig(candidates=names, seconds=20),
+        AutoConfig(candidates=names, seconds=600),
         no_progress,
     )
     blends = [r for r in trained.report["trials"] if r["algorithm"] == "hybrid"]
