@@ -5,7 +5,6 @@ import contextlib
 import errno
 import os
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from server.children import Child
 from server.key_sets import check_key_set, is_url
 from server.listening import OPEN_WARNING, is_wildcard, listening_host
 from server.metrics import MULTIPROCESS_VARIABLE, forget_process, serve_metrics
+from server.metrics_folder import metrics_folder
 from server.settings import Settings
 from server.stopping import Stopped, StopSignal
 from server.transfer import write_settings
@@ -145,7 +145,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Settings]:
         elif settings.several_hosts:
             _log.info(NO_READY_ANSWERS)
         settings = await stack.enter_async_context(guarded_host(settings))
-        shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penchant-metrics-")))
+        shared = stack.enter_context(metrics_folder())
         if settings.metrics_port:
             _serve_metrics(settings, shared)
         text = write_settings(settings)
