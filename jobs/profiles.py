@@ -18,10 +18,15 @@ async def refresh_profiles(context: JobContext) -> None:
         Exception: the first tenant's failure, after all others have had their turn.
     """
     turns = TenantTurns("profiles")
-    while taken := await context.profiles.take_rebuilds(_ENTITIES):
-        for tenant_id, user_ids in taken:
-            with turns.of(tenant_id):
-                await _rebuild(context, tenant_id, list(user_ids))
+    failed: set[str] = set()
+    while rebuilds := await context.profiles.rebuilds(_ENTITIES, failed):
+        for rebuild in rebuilds:
+            failed.add(rebuild.tenant_id)
+            with turns.of(rebuild.tenant_id):
+                await _rebuild(context, rebuild.tenant_id, sorted(rebuild.user_ids))
+                # Only now: what fails, or is lost with its process, is done in a later run.
+                await context.profiles.rebuilt(rebuild)
+                failed.remove(rebuild.tenant_id)
     while await context.profiles.refresh_preferences(_PROFILES) == _PROFILES:
         pass
     turns.end()

@@ -1,7 +1,8 @@
 """Users: profiles, recent history and who is like whom."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,19 @@ def _who(tenant: Tenant, user_id: str, interactions: int) -> Sequence[Any]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """Entities of a tenant that got their vectors late, and whose profiles that concerns.
+
+    Attributes:
+        entries: type, id, and when the entity was put on the list.
+    """
+
+    tenant_id: str
+    user_ids: set[str]
+    entries: list[tuple[str, str, datetime]]
+
+
 class ProfileMaintenance:
     """Background work on the profiles of all tenants (maintenance role)."""
 
@@ -230,14 +244,19 @@ class ProfileMaintenance:
         async with self._maintenance.connection(None) as connection:
             return int(await connection.fetchval(_SQL["refresh_preferences"], limit))
 
-    async def take_rebuilds(self, limit: int) -> list[tuple[str, Sequence[str]]]:
-        """Takes up to `limit` entities off the rebuild list: (tenant_id, user ids) to rebuild.
-
-        The caller rebuilds at once; what a crash loses is taken up when the entity changes next.
-        """
+    async def rebuilds(self, limit: int, without: Collection[str]) -> list[Rebuild]:
+        """Up to `limit` entities of the rebuild list, by tenant, but for those of some tenants."""
         async with self._maintenance.connection(None) as connection:
-            rows = await connection.fetch(_SQL["take_profile_rebuilds"], limit)
-        users: dict[str, list[str]] = {}
+            rows = await connection.fetch(_SQL["list_profile_rebuilds"], limit, list(without))
+        found: dict[str, Rebuild] = {}
         for row in rows:
-            users.setdefault(row["tenant_id"], []).append(row["user_id"])
-        return list(users.items())
+            rebuild = found.setdefault(row["tenant_id"], Rebuild(row["tenant_id"], set(), []))
+            rebuild.user_ids.update(row["user_ids"])
+            rebuild.entries.append((row["entity_type"], row["entity_id"], row["requested_at"]))
+        return list(found.values())
+
+    async def rebuilt(self, rebuild: Rebuild) -> None:
+        """Takes entities off the list, but for those that were put on it again meanwhile."""
+        columns = [list(column) for column in zip(*rebuild.entries, strict=True)]
+        async with self._maintenance.connection(None) as connection:
+            await connection.execute(_SQL["end_profile_rebuilds"], rebuild.tenant_id, *columns)

@@ -18,19 +18,22 @@ WITH stale AS MATERIALIZED (
 )
 SELECT count(*) FROM done;
 
--- name: take_profile_rebuilds
--- Entities whose users' profiles are to be made anew, taken off the list (maintenance).
-WITH taken AS (
-    DELETE FROM profile_rebuilds r
-    USING (SELECT tenant_id, entity_type, entity_id FROM profile_rebuilds
-           ORDER BY tenant_id, requested_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS next
-    WHERE r.tenant_id = next.tenant_id AND r.entity_type = next.entity_type AND r.entity_id = next.entity_id
-    RETURNING r.tenant_id, r.entity_type, r.entity_id
-)
-SELECT DISTINCT t.tenant_id, i.user_id
-FROM taken t
-JOIN interactions i ON i.tenant_id = t.tenant_id AND i.entity_type = t.entity_type AND i.entity_id = t.entity_id
-ORDER BY 1, 2;
+-- name: list_profile_rebuilds
+-- Entities whose users' profiles are to be made anew, with the users, but for those of some tenants (maintenance).
+SELECT r.tenant_id, r.entity_type, r.entity_id, r.requested_at,
+    ARRAY(SELECT DISTINCT i.user_id FROM interactions i
+          WHERE i.tenant_id = r.tenant_id AND i.entity_type = r.entity_type AND i.entity_id = r.entity_id) AS user_ids
+FROM profile_rebuilds r
+WHERE r.tenant_id <> ALL ($2::text[])
+ORDER BY r.tenant_id, r.requested_at
+LIMIT $1;
+
+-- name: end_profile_rebuilds
+-- Takes entities off the list, unless they were put on it again since (maintenance).
+DELETE FROM profile_rebuilds r
+USING unnest($2::text[], $3::text[], $4::timestamptz[]) AS done (entity_type, entity_id, requested_at)
+WHERE r.tenant_id = $1 AND r.entity_type = done.entity_type AND r.entity_id = done.entity_id
+    AND r.requested_at = done.requested_at;
 
 -- name: get_preference
 -- A user's live preference: the accumulator as unit vector.

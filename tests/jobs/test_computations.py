@@ -9,7 +9,7 @@ from engine.neighbours import cosine_neighbours
 from engine.ranking import unit
 from jobs.context import JobContext
 from jobs.registry import JOBS, run_once
-from storage.exceptions import Aborted, StaleTenant
+from storage.exceptions import Aborted, InvalidArgument, StaleTenant
 from storage.tenants import Tenant, TenantSettings
 from storage.users import UserStore
 from storage.vector_store import VectorStore
@@ -198,6 +198,49 @@ async def test_profiles_are_rebuilt_after_a_late_vector(context: JobContext, sho
     assert accumulator is not None
     assert (unit(accumulator).tolist(), seen) == ([0, 1, 0, 0], 1)
     assert await shop.rows("SELECT * FROM profile_rebuilds WHERE tenant_id = $1") == []
+
+
+async def test_rebuild_that_fails_is_done_in_a_later_run(
+    context: JobContext, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.event("ann", "x", LONG_AGO)
+    await shop.put("x", [0, 1, 0, 0])
+    other = Shop(context, await context.tenants.create("other", dimension=4))
+    await other.event("ben", "y", LONG_AGO)
+    await other.put("y", [1, 0, 0, 0])
+    users = UserStore(context.service)
+    rebuild = context.interactions.rebuild_profiles
+
+    async def fail(tenant: Tenant, user_ids: list[str]) -> None:
+        if tenant.tenant_id == "shop":
+            raise InvalidArgument("No.")
+        await rebuild(tenant, user_ids)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(context.interactions, "rebuild_profiles", fail)
+        with pytest.raises(InvalidArgument):
+            await run_once(context, ["profiles"])
+    assert (await users.preference(shop.tenant, "ann") or (0, 0))[0] is None
+    assert (await users.preference(other.tenant, "ben") or (None, 0))[0] is not None
+    await run_once(context, ["profiles"])
+    assert (await users.preference(shop.tenant, "ann") or (None, 0))[0] is not None
+    assert await shop.rows("SELECT * FROM profile_rebuilds WHERE tenant_id = $1") == []
+
+
+async def test_entity_that_is_listed_again_while_profiles_are_rebuilt_stays_on_the_list(
+    context: JobContext, shop: Shop
+) -> None:
+    await shop.event("ann", "x", LONG_AGO)
+    await shop.put("x", [0, 1, 0, 0])
+    (rebuild,) = await context.profiles.rebuilds(10, ())
+    assert (rebuild.tenant_id, rebuild.user_ids) == ("shop", {"ann"})
+    async with context.maintenance.connection(None) as connection:
+        await connection.execute("UPDATE profile_rebuilds SET requested_at = now()")
+    await context.profiles.rebuilt(rebuild)
+    (again,) = await context.profiles.rebuilds(10, ())
+    assert again.entries[0][2] > rebuild.entries[0][2]
+    await context.profiles.rebuilt(again)
+    assert await context.profiles.rebuilds(10, ()) == []
 
 
 async def test_profiles_of_a_tenant_that_is_being_erased_are_left(
