@@ -205,9 +205,12 @@ async def test_redis_in_trouble_makes_no_answer_wrong(
     for reader in READERS:
         assert await world.answer(reader) == await world.truth(reader)
     hits = metric("penchant_result_cache_total", outcome="hit")
-    await world.answer(READERS[1])
-    await world.answer(READERS[1])
-    await until(lambda: metric("penchant_result_cache_total", outcome="hit") > hits)
+
+    async def cached() -> bool:
+        await world.answer(READERS[1])
+        return metric("penchant_result_cache_total", outcome="hit") > hits
+
+    await until(cached)
 
 
 async def test_slow_redis_is_waited_for_only_until_the_breaker_opens(world: World) -> None:

@@ -96,15 +96,13 @@ def _start(services: Services) -> RunningService:
     )
 
 
+def _trainers(service: RunningService) -> list[int]:
+    return [p for p in family(service.pid) if "server.trainer_process" in command_line(p)]
+
+
 def _trainer_of(service: RunningService) -> int:
     """The process id of a training that is under way."""
-
-    def running() -> int:
-        return next(
-            (p for p in family(service.pid) if "server.trainer_process" in command_line(p)), 0
-        )
-
-    return int(eventually(running, "a trainer"))
+    return int(eventually(lambda: _trainers(service), "a trainer")[0])
 
 
 async def test_a_trained_model_answers_a_new_user_in_the_very_next_call(services: Services) -> None:
@@ -141,6 +139,8 @@ async def test_a_killed_trainer_and_a_damaged_artefact_leave_the_older_version_s
         await trainer.create("main", "item_knn")
         await trainer.train("main")
         await trainer.create("slow", "als", factors=1024, iterations=200)
+        # The last one's process ends a moment after its operation.
+        await until(lambda: not _trainers(service))
         operation = (await trainer.start("slow")).name
         os.kill(_trainer_of(service), signal.SIGKILL)
         ended = (await trainer.watch(operation))[-1]
